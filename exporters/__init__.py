@@ -1,0 +1,1 @@
+"""Export targets, one final class each, installed as nas2edge.exporters."""

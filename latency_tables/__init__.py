@@ -1,0 +1,1 @@
+"""Latency tables, one JSON a device, runtime, precision and mode. Data only."""

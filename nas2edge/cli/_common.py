@@ -1,0 +1,53 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nas2edge.errors import UnitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout; all else goes to stderr."
+)
+
+
+class Quantity(click.ParamType[T]):
+    """An option's value with a unit, such as 20ms.
+
+    Args:
+        name: What --help shows.
+        parse: Turns the text into a number, or raises UnitError.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # a default, already converted
+        try:
+            return self._parse(value)
+        except UnitError as err:
+            self.fail(str(err), param, ctx)
+
+
+def result_console(*, as_json: bool) -> Console:
+    """Returns the console for what people read: stdout, or stderr where stdout belongs to --json."""
+    from rich.console import Console
+
+    return Console(stderr=as_json, highlight=False, soft_wrap=False)
+
+
+def echo_json(value: Mapping[str, Any]) -> None:
+    """Prints the one JSON object of --json."""
+    click.echo(json.dumps(value, indent=2))

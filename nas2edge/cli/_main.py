@@ -1,0 +1,69 @@
+"""The root command: it loads a command's module only when that command runs, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from nas2edge._version import __version__
+from nas2edge.errors import Nas2EdgeError
+
+EPILOG = (
+    "Exit codes: 0 ok; 1 a bug of ours; 2 unusable input; 3 artefacts written but engine not built; "
+    "4 parity or accuracy failed; 7 infeasible constraint; 130 cancelled."
+)
+
+_COMMANDS = {
+    "search": "Find the best sub-network for a device and its limits.",
+    "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
+    "train": "Train a supernet on a folder of images.",
+    "profile": "Measure this machine block by block into a latency table.",
+    "devices": "List latency tables, their aliases, kind and error.",
+    "show": "Print a search space, or the layers of a sub-network.",
+    "evaluate": "Measure accuracies of sub-networks of a supernet.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and one line each, so that --help imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"nas2edge.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Nas2EdgeError as err:
+            raise _Reported(err) from err
+        except KeyboardInterrupt:
+            click.echo("cancelled", err=True)
+            ctx.exit(130)
+
+
+class _Reported(click.ClickException):
+    """An error of ours as click shows it: one line on stderr, and its exit code."""
+
+    def __init__(self, err: Nas2EdgeError) -> None:
+        super().__init__(str(err))
+        setattr(self, "exit_code", err.exit_code)  # noqa: B010  # declared by click as a class variable
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"error: {self.message}", err=True)
+
+
+@click.command(cls=_LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nas2edge")
+def main() -> None:
+    """From one trained supernet to many networks that run fast on edge devices, with proof at every step."""

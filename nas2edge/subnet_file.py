@@ -1,0 +1,106 @@
+"""subnet.json: one sub-network, its origin, and what was predicted of it (format "nas2edge.subnet", version 1).
+
+Only "format", "version", "space" and "subnet" are needed on input, so that a file can be written by hand. "space" is
+the name of a named space, or the space itself as an object, so that a file of one's own space stands alone.
+
+>>> file = read_subnet("subnet.json")  # doctest: +SKIP
+>>> plan(file.space, file.subnet)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas2edge._version import __version__
+from nas2edge.errors import FormatError, SubnetError
+from nas2edge.files import read_document, write_json
+from nas2edge.space import SearchSpace, SubnetConfig, space_from_dict
+from nas2edge.spaces import SPACES, load_space
+
+FORMAT, VERSION = "nas2edge.subnet", 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubnetFile:
+    """The contents of a subnet.json.
+
+    Args:
+        space: The space that the sub-network is a member of.
+        subnet: The sub-network.
+        supernet: {"source": "builtin:tiny" or a path, "sha256": of the weights file}, or None without weights.
+        device: Name of the latency table that it was searched for.
+        constraints: Limits of the search, such as {"latency_ms": 20.0}.
+        predicted: What the search said of it: latency_ms, latency_sigma_ms, latency_kind, accuracy (in percent),
+            accuracy_source, macs, params.
+    """
+
+    space: SearchSpace
+    subnet: SubnetConfig
+    supernet: Mapping[str, str] | None = None
+    device: str | None = None
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_subnet(path: Path) -> SubnetFile:
+    """Reads a subnet.json.
+
+    Raises:
+        FormatError: The file cannot be read, does not parse, or is no subnet.json of version 1.
+        SubnetError: The sub-network is not a member of the space.
+        UnknownNameError: "space" names no known space.
+    """
+    raw = read_document(path, format=FORMAT, version=VERSION)
+    missing = [name for name in ("space", "subnet") if name not in raw]
+    if missing:
+        raise FormatError(f"{path} lacks {' and '.join(map(repr, missing))}; a subnet.json needs space and subnet")
+    space = space_from_dict(raw["space"]) if isinstance(raw["space"], dict) else load_space(str(raw["space"]))
+    try:
+        subnet = SubnetConfig.from_dict(raw["subnet"])
+        space.validate(subnet)
+    except SubnetError as err:
+        raise SubnetError(f"{path}: {err}") from err
+    return SubnetFile(
+        space=space,
+        subnet=subnet,
+        supernet=_object(raw, "supernet", path),
+        device=raw.get("device"),
+        constraints=_object(raw, "constraints", path) or {},
+        predicted=_object(raw, "predicted", path) or {},
+    )
+
+
+def write_subnet(path: Path, file: SubnetFile) -> None:
+    """Writes a subnet.json in one step.
+
+    Raises:
+        InputError: The folder does not exist or cannot be written.
+    """
+    write_json(path, subnet_to_dict(file))
+
+
+def subnet_to_dict(file: SubnetFile) -> dict[str, Any]:
+    """Returns the JSON form."""
+    named = file.space.name in SPACES and load_space(file.space.name) == file.space
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": file.subnet.id,
+        "space": file.space.name if named else file.space.to_dict(),
+        "subnet": file.subnet.to_dict(),
+        "supernet": dict(file.supernet) if file.supernet else None,
+        "device": file.device,
+        "constraints": dict(file.constraints),
+        "predicted": dict(file.predicted),
+        "tool": {"nas2edge": __version__},
+    }
+
+
+def _object(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] | None:
+    value = raw.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise FormatError(f"{path}: {name!r} is {value!r}; expected an object")
+    return value

@@ -1,0 +1,83 @@
+"""Quantities as people write them, and as numbers: "20ms", "1.5s", "300M", "20min".
+
+>>> parse_latency_ms("1.5s")
+1500.0
+>>> parse_count("300M")
+300000000
+>>> format_count(203_389_568)
+'203.4M'
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from nas2edge.errors import UnitError
+
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµμ]*)\s*")
+_MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
+_SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_COUNT_PER_UNIT = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_latency_ms(text: str) -> float:
+    """Reads a latency with its unit (ns, us, ms or s) and returns milliseconds.
+
+    Raises:
+        UnitError: The text is no positive number followed by one of these units.
+    """
+    return _parse(text, _MS_PER_UNIT, what="latency", example="20ms")
+
+
+def parse_duration_s(text: str) -> float:
+    """Reads a duration with its unit (ms, s, min or h) and returns seconds.
+
+    Raises:
+        UnitError: The text is no positive number followed by one of these units.
+    """
+    return _parse(text, _SECONDS_PER_UNIT, what="duration", example="20min")
+
+
+def parse_count(text: str) -> int:
+    """Reads a count with an optional k, M or G (powers of 1000) and returns a whole number.
+
+    Raises:
+        UnitError: The text is no positive number followed by nothing or one of these letters.
+    """
+    return round(_parse(text, _COUNT_PER_UNIT, what="count", example="300M"))
+
+
+def format_count(count: float) -> str:
+    """Writes a count with four significant digits and k, M or G: 203389568 becomes "203.4M"."""
+    for unit in ("G", "M", "k"):
+        scale = _COUNT_PER_UNIT[unit]
+        if abs(count) >= scale:
+            return f"{count / scale:.4g}{unit}"
+    return f"{count:.4g}"
+
+
+def format_latency(latency_ms: float) -> str:
+    """Writes a latency with three significant digits in the unit that fits: 0.0421 becomes "42.1 us"."""
+    if latency_ms >= 1000.0:
+        return f"{latency_ms / 1000.0:.3g} s"
+    if latency_ms >= 1.0 or latency_ms == 0.0:
+        return f"{latency_ms:.3g} ms"
+    return f"{latency_ms * 1000.0:.3g} us"
+
+
+def _parse(text: str, scale_of: dict[str, float] | dict[str, int], *, what: str, example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    units = ", ".join(unit or "no unit" for unit in scale_of)
+    if match is None:
+        raise UnitError(
+            f"{text!r} is not a {what}; expected a positive number and a unit ({units}), for example {example!r}"
+        )
+    number, unit = float(match.group(1)), match.group(2)
+    if unit not in scale_of:
+        said = f"has the unit {unit!r}" if unit else "has no unit"
+        raise UnitError(f"the {what} {text!r} {said}; expected one of: {units}, for example {example!r}")
+    value = number * scale_of[unit]
+    if not math.isfinite(value) or value <= 0:
+        raise UnitError(f"the {what} {text!r} is {value}; expected a positive number, for example {example!r}")
+    return value

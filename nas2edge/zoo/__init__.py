@@ -1,0 +1,1 @@
+"""The embedded default: a trained tiny supernet and its images. Data only."""
