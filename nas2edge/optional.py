@@ -1,0 +1,23 @@
+"""Optional packages: asked for by name before work starts, so that a missing one is a clear error and not a traceback."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from nas2edge.errors import MissingDependencyError
+
+
+def require(*modules: str, extra: str, purpose: str) -> None:
+    """Checks that modules can be found, without importing them.
+
+    Args:
+        modules: Names as imported.
+        extra: The extra of nas2edge that installs them.
+        purpose: What needs them, as the start of a sentence: "training a supernet".
+
+    Raises:
+        MissingDependencyError: Names the first that is missing and the command that installs it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependencyError(module, extra=extra, purpose=purpose)
