@@ -46,8 +46,9 @@ class ElasticBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalises (N, c, H, W) with the first c entries of every vector."""
         n = x.shape[1]
-        stats = (None, None) if self.training else (self.running_mean[:n], self.running_var[:n])
-        return F.batch_norm(x, *stats, self.weight[:n], self.bias[:n], training=self.training, eps=BN_EPS)
+        mean = None if self.training else self.running_mean[:n]
+        var = None if self.training else self.running_var[:n]
+        return F.batch_norm(x, mean, var, self.weight[:n], self.bias[:n], training=self.training, eps=BN_EPS)
 
 
 @final
@@ -104,7 +105,7 @@ class Supernet(nn.Module):
             ops = nn.ModuleDict({op.name: ElasticOp(op) for op in layer.ops})
             if layer.op == "mbconv":
                 _zero_last_gamma(ops)
-                cast(nn.ModuleList, self.stages[_stage_of(layer)]["blocks"]).append(ops)
+                cast(nn.ModuleList, self.get_submodule(f"stages.{_stage_of(layer)}.blocks")).append(ops)
             else:
                 setattr(self, layer.name, ops)
 

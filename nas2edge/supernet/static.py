@@ -70,7 +70,7 @@ class StaticNet(nn.Module):
         return self.layers[0].hw_in
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps normalised images (N, 3, H, H) to logits (N, classes); resizes bicubically if H is not the resolution."""
+        """Maps normalised images (N, 3, H, H), resized bicubically to the resolution, to logits (N, classes)."""
         x = resize(images, self.resolution)
         for layer in self.layers:
             ops = cast(nn.ModuleDict, self.get_submodule(layer.name))
