@@ -12,6 +12,7 @@
         TableError                                 a latency table cannot answer
         DataError                                  images cannot be read
         CheckpointError                            weights do not fit
+        DivergedError                              training met a loss that is not finite
       MissingDependencyError                   2   an optional package is not installed
       EngineNotBuiltError                      3   the artefacts are complete, the engine is not
       ParityError                              4   the exported network is not the searched one
@@ -81,6 +82,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """Raised when a weights file is corrupt, or does not fit the search space that it names."""
+
+
+class DivergedError(InputError):
+    """Raised when training meets a loss that is not finite; what was saved before is untouched."""
 
 
 class MissingDependencyError(Nas2EdgeError):

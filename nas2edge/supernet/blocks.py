@@ -37,7 +37,7 @@ def run_block(layer: LayerSpec, apply: Apply, x: Tensor, *, drop_connect: float 
         layer: The block.
         apply: Applies its convolutions.
         x: Input of shape (N, in_chs, hw_in, hw_in).
-        drop_connect: Share of the images whose main branch is dropped, where the shortcut is the identity; for training.
+        drop_connect: Share of images whose main branch is dropped, where the shortcut is the identity; for training.
 
     Returns:
         (N, out_chs, hw_out, hw_out), or (N, classes) for the head.
