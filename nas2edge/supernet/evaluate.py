@@ -1,8 +1,7 @@
 """Accuracy of sub-networks: cut out, recalibrated on calibration images, tested on validation images.
 
->>> evaluator = SupernetEvaluator(load_supernet("builtin:tiny"))
->>> evaluator([subnet])
-[71.3]
+>>> evaluator = make_evaluator(load_supernet("builtin:tiny"))
+>>> accuracies = evaluator([space.smallest(), space.largest()])
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nas2edge.errors import DataError
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.blocks import resize
 from nas2edge.supernet.checkpoint import LoadedSupernet
-from nas2edge.supernet.images import ImageSet, read_images
+from nas2edge.supernet.images import ImageSet, has_split, read_images
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 from nas2edge.supernet.weights_file import Preprocess
 
@@ -32,21 +31,21 @@ class SupernetEvaluator:
 
     Args:
         supernet: The supernet.
-        data: Folder or zip file with the splits "calibration" and "validation"; by default the one beside the weights.
-        split: The split to test on.
-
-    Raises:
-        DataError: There are no images, they do not decode, or their classes are not the supernet's.
+        calibration: Images to recalibrate on.
+        tested: Images to measure the accuracy on.
     """
 
-    def __init__(self, supernet: LoadedSupernet, *, data: Path | None = None, split: str = "validation") -> None:
-        info = supernet.info
+    def __init__(self, supernet: LoadedSupernet, *, calibration: ImageSet, tested: ImageSet) -> None:
+        preprocess = supernet.info.preprocess
         self._supernet = supernet
-        self.calibration = load_images(supernet, "calibration", data=data)
-        self.images = load_images(supernet, split, data=data)
-        self._calibration = Resized(normalise(self.calibration, info.preprocess))
-        self._tested = Resized(normalise(self.images, info.preprocess))
-        self._labels = torch.from_numpy(self.images.labels)
+        self._calibration = Resized(normalise(calibration, preprocess))
+        self._tested = Resized(normalise(tested, preprocess))
+        self._labels = torch.from_numpy(tested.labels)
+
+    @property
+    def tested(self) -> int:
+        """Number of images that accuracies are measured on."""
+        return len(self._labels)
 
     def __call__(self, subnets: Sequence[SubnetConfig]) -> list[float]:
         """Returns the accuracy of each sub-network, in percent."""
@@ -83,6 +82,27 @@ class Resized:
             resized = resize(self._images, resolution)
             self._at[resolution] = resized.contiguous(memory_format=torch.channels_last)
         yield from torch.split(self._at[resolution], BATCH)
+
+
+def make_evaluator(
+    supernet: LoadedSupernet, *, data: Path | None = None, split: str = "validation"
+) -> SupernetEvaluator:
+    """Returns an evaluator on the images beside the weights, or on a split of the user's own.
+
+    Args:
+        supernet: The supernet.
+        data: Folder or zip file with the split; its "calibration", if it has one, replaces that beside the weights.
+        split: The split to measure the accuracy on.
+
+    Raises:
+        DataError: There are no images, they do not decode, or their classes are not the supernet's.
+    """
+    own = data if data is not None and has_split(data, "calibration") else None
+    return SupernetEvaluator(
+        supernet,
+        calibration=load_images(supernet, "calibration", data=own),
+        tested=load_images(supernet, split, data=data),
+    )
 
 
 def normalise(images: ImageSet, preprocess: Preprocess) -> Tensor:

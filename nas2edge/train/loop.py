@@ -26,7 +26,7 @@ from nas2edge.files import atomic_path, write_text
 from nas2edge.space import SearchSpace
 from nas2edge.supernet.checkpoint import LoadedSupernet, load_state, save_supernet
 from nas2edge.supernet.elastic import Supernet
-from nas2edge.supernet.evaluate import SupernetEvaluator
+from nas2edge.supernet.evaluate import make_evaluator
 from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, split_off, write_zip
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, Preprocess, supernet_info
 from nas2edge.train.augment import flip_and_crop
@@ -198,7 +198,7 @@ class _Run:
         """Writes weights and checkpoint, and returns the validation accuracies of the smallest and the largest."""
         self.epoch += 1
         self._save_weights()
-        evaluator = SupernetEvaluator(LoadedSupernet(model=self.model, info=supernet_info(str(self.out))))
+        evaluator = make_evaluator(LoadedSupernet(model=self.model, info=supernet_info(str(self.out))))
         space = self.model.space
         smallest, largest = evaluator([space.smallest(), space.largest()])
         return {"accuracy_smallest": round(smallest, 2), "accuracy_largest": round(largest, 2)}

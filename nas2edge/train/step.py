@@ -57,7 +57,7 @@ def sandwich_step(
     for subnet in (*drawn, space.smallest()):
         student_loss = soft_cross_entropy(model(images, subnet), teacher)
         torch.autograd.backward(student_loss)
-        student_losses.append(float(student_loss))
+        student_losses.append(float(student_loss.detach()))
     *random, smallest = student_losses
     mean_random = sum(random) / len(random) if random else math.nan
     return StepLosses(largest=float(loss.detach()), random=mean_random, smallest=smallest)
