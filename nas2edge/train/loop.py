@@ -140,7 +140,8 @@ def train(
     while run.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step)
-        record = {"epoch": run.epoch, **losses, **run.finish_epoch()}
+        accuracies = run.finish_epoch()
+        record = {"epoch": run.epoch, **losses, **accuracies}
         record["seconds"] = round(time.monotonic() - started, 1)
         run.log(record)
         on_epoch(record)

@@ -1,0 +1,216 @@
+"""Training: losses, the sandwich step, schedule, augmentation, and runs that go on where they stopped."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from nas2edge.cli import main
+from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
+from nas2edge.space import SearchSpace, StageSpace
+from nas2edge.supernet.elastic import Supernet
+from nas2edge.train.augment import flip_and_crop
+from nas2edge.train.loop import TrainData, prepare_data, train
+from nas2edge.train.recipe import Recipe
+from nas2edge.train.step import learning_rate, make_optimizer, sandwich_step, soft_cross_entropy
+
+RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.05, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2)
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    stage = StageSpace(width=(8, 16), depth=(1, 2), kernel_size=(3, 5), expand_ratio=(2, 3), stride=2, se=True)
+    return SearchSpace(
+        name="small", image_size=12, resolution=(8, 12), num_classes=7, stem_width=(8,), stages=(stage, stage),
+        head_width=(16,), head_expand_ratio=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Bright and dark squares, which any network tells apart."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 180), ("dark", 60)):
+        (root / "train" / name).mkdir(parents=True)
+        for i in range(24):
+            pixels = np.clip(rng.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> TrainData:
+    return prepare_data(folder, image_size=12, held_out=8, calibration=16, seed=0)
+
+
+def test_soft_cross_entropy_by_hand():
+    """Teacher (1/2, 1/2), student (3/4, 1/4): -(ln 3/4 + ln 1/4) / 2."""
+    teacher = torch.zeros(1, 2)
+    student = torch.tensor([[math.log(3.0), 0.0]])
+
+    assert float(soft_cross_entropy(student, teacher)) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+
+
+def test_the_teacher_gets_no_gradient_from_its_students():
+    teacher = torch.randn(2, 3, requires_grad=True)
+    student = torch.randn(2, 3, requires_grad=True)
+
+    soft_cross_entropy(student, teacher).backward()
+
+    assert teacher.grad is None
+    torch.testing.assert_close(student.grad, (student.softmax(1) - teacher.softmax(1)).detach() / 2)
+
+
+def test_gradients_of_a_step_are_the_sum_over_its_subnets(space):
+    torch.manual_seed(0)
+    model = Supernet(space).train()
+    images, labels = torch.randn(6, 3, 12, 12), torch.arange(6)
+    drawn = space.decode(space.sample(2, np.random.default_rng(0)))
+    recipe = Recipe(label_smoothing=0.1)
+    sandwich_step(model, images, labels, drawn=drawn, recipe=recipe)
+    got = model.head["classifier"].weight.grad.clone()
+
+    teacher = model(images, space.largest())
+    total = torch.nn.functional.cross_entropy(teacher, labels, label_smoothing=0.1)
+    for subnet in (*drawn, space.smallest()):
+        total = total + soft_cross_entropy(model(images, subnet), teacher)
+    expected = torch.autograd.grad(total, model.head["classifier"].weight)[0]
+
+    torch.testing.assert_close(got, expected)
+
+
+def test_decay_spares_normalisation_and_biases(space):
+    model = Supernet(space)
+    decayed = {id(p) for p in make_optimizer(model, RECIPE).param_groups[0]["params"]}
+
+    spared = {name for name, p in model.named_parameters() if id(p) not in decayed}
+    assert spared == {name for name, _ in model.named_parameters() if name.endswith("bias") or ".bn." in name}
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    """10 steps an epoch, 2 epochs, 5 steps of warm-up: the rate is 0.05 * warm-up * (1 + cos(pi t / 20)) / 2."""
+    rates = [learning_rate(RECIPE, step=t, steps_per_epoch=10) for t in (0, 4, 10, 20)]
+
+    cosine = [0.5 * (1 + math.cos(math.pi * t / 20)) for t in (0, 4, 10, 20)]
+    assert rates == pytest.approx([0.05 * 0.2 * cosine[0], 0.05 * cosine[1], 0.05 * 0.5, 0.0])
+
+
+def test_flip_and_crop_moves_pixels_and_keeps_each_image_to_itself():
+    images = torch.arange(4).float().view(4, 1, 1, 1).expand(4, 1, 6, 6).contiguous()
+
+    moved = flip_and_crop(images, padding=2, generator=torch.Generator().manual_seed(0))
+
+    assert torch.equal(moved, images)
+
+
+def test_flip_and_crop_without_padding_is_a_flip():
+    images = torch.randn(32, 3, 5, 5)
+
+    moved = flip_and_crop(images, padding=0, generator=torch.Generator().manual_seed(0))
+
+    flipped = [torch.equal(a, b.flip(-1)) for a, b in zip(moved, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(moved, images, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True))
+    assert 4 < sum(flipped) < 28
+
+
+def test_a_run_learns_and_leaves_what_a_search_needs(space, data, tmp_path):
+    records: list[dict[str, float]] = []
+    recipe = replace(RECIPE, epochs=6)
+
+    train(space, data, tmp_path / "run", recipe=recipe, on_epoch=records.append)
+
+    assert records[-1]["accuracy_largest"] == 100.0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "supernet.safetensors", "images.zip", "log.jsonl", "checkpoint.safetensors",
+    }  # fmt: skip
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_resumed_run_ends_with_the_same_weights(space, data, tmp_path):
+    whole = train(space, data, tmp_path / "whole", recipe=RECIPE)
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.epoch == 1 and progress.step == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(space, data, tmp_path / "cut", recipe=RECIPE, on_step=kill)
+    resumed = train(space, data, tmp_path / "cut", recipe=RECIPE)
+
+    a, b = load_file(whole), load_file(resumed)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_of_other_settings_is_not_overwritten(space, data, tmp_path):
+    train(space, data, tmp_path / "run", recipe=replace(RECIPE, epochs=1))
+
+    with pytest.raises(InputError, match="holds a run of other settings"):
+        train(space, data, tmp_path / "run", recipe=replace(RECIPE, epochs=1, seed=1))
+
+
+def test_a_corrupt_checkpoint_is_refused(space, data, tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"garbage")
+
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        train(space, data, tmp_path, recipe=RECIPE)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(space, data, tmp_path):
+    with pytest.raises(DivergedError, match="not finite at epoch 0"):
+        train(space, data, tmp_path, recipe=replace(RECIPE, learning_rate=1e30, warmup_epochs=0, clip_value=1e30))
+
+
+def test_held_out_images_are_not_trained_on(data):
+    assert len(data.training) == 40
+    assert len(data.validation) == 8
+    assert len(data.calibration) == 16
+
+
+def test_too_few_images_are_refused(folder):
+    with pytest.raises(DataError, match="too few to set 40 apart"):
+        prepare_data(folder, image_size=12, held_out=40, calibration=8, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 0), ("batch_size", 1), ("learning_rate", 0.0), ("dropout", 1.0)]
+)
+def test_a_recipe_out_of_range_is_refused(field, value):
+    with pytest.raises(InputError, match=f"{field} is {value}"):
+        Recipe(**{field: value})
+
+
+def test_the_command_trains_and_evaluates_on_a_space_of_ones_own(space, folder, tmp_path):
+    (tmp_path / "my_space.json").write_text(json.dumps(space.to_dict()))
+    arguments = ["--space", str(tmp_path / "my_space.json"), "--data", str(folder), "--out", str(tmp_path / "run")]
+    arguments += ["--epochs", "1", "--batch-size", "8", "--held-out", "8", "--calibration", "16", "--json"]
+
+    trained = CliRunner().invoke(main, ["train", *arguments])
+    evaluated = CliRunner().invoke(main, ["evaluate", "--supernet", str(tmp_path / "run"), "--random", "2", "--json"])
+
+    assert trained.exit_code == 0, trained.output
+    assert json.loads(trained.stdout)["epochs"][0]["epoch"] == 1
+    result = json.loads(evaluated.stdout)
+    assert [row["name"] for row in result["subnets"]] == ["smallest", "largest", "random 0", "random 1"]
+    assert result["images"]["count"] == 8
+
+
+def test_the_command_says_what_is_wrong_with_its_data(tmp_path):
+    result = CliRunner().invoke(main, ["train", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")])
+
+    assert result.exit_code == 2
+    assert "it does not exist" in result.stderr
+    assert not (tmp_path / "run").exists()
