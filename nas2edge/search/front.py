@@ -1,0 +1,110 @@
+"""Candidates and the front of those that no other dominates.
+
+>>> front = ParetoFront(objectives=objectives).add(candidate)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nas2edge.search.objective import Constraint, Objective
+from nas2edge.search.pareto import is_on_front
+from nas2edge.space import SubnetConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A sub-network with what is known of it.
+
+    Args:
+        subnet: The sub-network.
+        accuracy: Top-1 in percent, as the search's accuracy source gave it.
+        macs: Multiply-accumulates for one image.
+        params: Parameters in use.
+        latency_ms: Latency by device.
+        latency_sigma_ms: Its standard error by device, where the table states one.
+        measured_share: Share of the latency that comes from measured rows, by device, where the table states it.
+    """
+
+    subnet: SubnetConfig
+    accuracy: float
+    macs: int
+    params: int
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    latency_sigma_ms: Mapping[str, float] = field(default_factory=dict)
+    measured_share: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, metric: Objective | Constraint) -> float:
+        """Returns the value of an objective's or a constraint's metric."""
+        if metric.metric == "latency_ms":
+            assert metric.device is not None, metric
+            return self.latency_ms[metric.device]
+        return float(getattr(self, metric.metric))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, as in pareto.json."""
+        devices = {
+            name: {
+                "latency_ms": self.latency_ms[name],
+                "latency_sigma_ms": self.latency_sigma_ms.get(name),
+                "measured_share": self.measured_share.get(name),
+            }
+            for name in self.latency_ms
+        }
+        return {
+            "id": self.subnet.id,
+            "accuracy": self.accuracy,
+            "macs": self.macs,
+            "params": self.params,
+            "devices": devices,
+            "subnet": self.subnet.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParetoFront:
+    """Candidates of which none dominates another, in ascending order of their objectives (the least good first).
+
+    Of candidates with equal objectives one stays, the one with the least genes, so that the front depends on which
+    candidates were added, never on their order. Iterating yields the candidates.
+
+    Args:
+        objectives: What dominance means.
+        candidates: The members; made by `add` and `extend`.
+    """
+
+    objectives: tuple[Objective, ...]
+    candidates: tuple[Candidate, ...] = ()
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def add(self, candidate: Candidate) -> ParetoFront:
+        """Returns the front with one more candidate considered."""
+        return self.extend([candidate])
+
+    def extend(self, candidates: Iterable[Candidate]) -> ParetoFront:
+        """Returns the front with more candidates considered."""
+        pool = sorted((*self.candidates, *candidates), key=self._sort_key)
+        scores = np.array([self._scores(candidate) for candidate in pool]).reshape(len(pool), len(self.objectives))
+        kept: list[Candidate] = []
+        for candidate, on_front in zip(pool, is_on_front(scores), strict=True):
+            if on_front and not (kept and self._scores(kept[-1]) == self._scores(candidate)):
+                kept.append(candidate)
+        return ParetoFront(objectives=self.objectives, candidates=tuple(kept))
+
+    def _scores(self, candidate: Candidate) -> tuple[float, ...]:
+        return tuple(objective.sign * candidate.value(objective) for objective in self.objectives)
+
+    def _sort_key(self, candidate: Candidate) -> tuple[tuple[float, ...], tuple[tuple[int, ...], ...]]:
+        subnet = candidate.subnet
+        genes = ((subnet.resolution,), subnet.width, subnet.depth, subnet.kernel_size, subnet.expand_ratio)
+        first, *others = self._scores(candidate)
+        return (-first, *others), genes

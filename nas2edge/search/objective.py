@@ -1,0 +1,98 @@
+"""What a search optimises, what it must keep to, and how both are written in messages.
+
+>>> Constraint(metric="latency_ms", limit=20.0, device="jetson-orin-nano").describe()
+'latency on jetson-orin-nano <= 20 ms'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nas2edge.errors import InputError
+from nas2edge.units import format_count, format_latency
+
+METRICS = ("accuracy", "latency_ms", "macs", "params")
+LIMITED_METRICS = ("latency_ms", "macs", "params")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A metric to be maximised or minimised.
+
+    Args:
+        metric: "accuracy", "latency_ms", "macs" or "params".
+        direction: "max" or "min".
+        device: The device of "latency_ms"; None for the others.
+
+    Raises:
+        InputError: The metric is unknown, or the device is missing or does not belong to it.
+    """
+
+    metric: str
+    direction: Literal["max", "min"]
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric, self.device, METRICS)
+        if self.direction not in ("max", "min"):
+            raise InputError(f"direction is {self.direction!r}; expected 'max' or 'min'")
+
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by so that less is better."""
+        return -1.0 if self.direction == "max" else 1.0
+
+    def describe(self) -> str:
+        """Returns it as people read it, such as "accuracy (max)"."""
+        return f"{_title(self.metric, self.device)} ({self.direction})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A limit that a metric must not exceed.
+
+    Args:
+        metric: "latency_ms", "macs" or "params".
+        limit: The greatest value allowed, above 0.
+        device: The device of "latency_ms"; None for the others.
+
+    Raises:
+        InputError: The metric is unknown, the limit not positive, or the device is missing or does not belong to it.
+    """
+
+    metric: str
+    limit: float
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric, self.device, LIMITED_METRICS)
+        if not 0 < self.limit < float("inf"):
+            raise InputError(f"the limit of {_title(self.metric, self.device)} is {self.limit}; expected a number > 0")
+
+    def violation(self, value: float) -> float:
+        """Returns by which share of the limit a value exceeds it; 0 when it is met."""
+        return max(0.0, value / self.limit - 1.0)
+
+    def describe(self) -> str:
+        """Returns it as people read it, such as "MACs <= 300M"."""
+        return f"{_title(self.metric, self.device)} <= {format_metric(self.metric, self.limit)}"
+
+
+def format_metric(metric: str, value: float) -> str:
+    """Writes a metric's value with its unit."""
+    if metric == "latency_ms":
+        return format_latency(value)
+    return f"{value:.2f} %" if metric == "accuracy" else format_count(value)
+
+
+def _title(metric: str, device: str | None) -> str:
+    title = {"accuracy": "accuracy", "latency_ms": "latency", "macs": "MACs", "params": "parameters"}[metric]
+    return f"{title} on {device}" if device else title
+
+
+def _check_metric(metric: str, device: str | None, known: tuple[str, ...]) -> None:
+    if metric not in known:
+        raise InputError(f"the metric is {metric!r}; expected one of {', '.join(known)}")
+    if (device is not None) != (metric == "latency_ms"):
+        raise InputError(f"the metric is {metric!r} and the device {device!r}; latency_ms needs one, the others none")
