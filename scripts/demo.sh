@@ -1,0 +1,30 @@
+#!/bin/sh
+# Searches the embedded supernet for a Jetson, exports the find to ONNX and to an engine, and says what was made.
+# Usage: sh scripts/demo.sh BIN, where BIN holds the installed nas2edge.
+set -eu
+nas2edge="$1/nas2edge"
+
+run() {
+    printf '\n$ nas2edge %s\n' "$*"
+    "$nas2edge" "$@"
+}
+
+run search --device jetson --latency 20ms
+run export subnet.json --to onnx --out demo/onnx --force
+engine="demo/trt holds the same network with an engine built for it"
+status=0
+run export subnet.json --to trt --out demo/trt --force || status=$?
+case $status in
+0) ;;
+3) engine="demo/trt holds the same network; no engine could be built on this machine (see above for how to get one)" ;;
+*) exit $status ;;
+esac
+
+cat <<END
+
+Done. What this made, in $(pwd):
+  subnet.json   the sub-network that was chosen, and what was predicted of it
+  pareto.json   the whole front that it was chosen from
+  demo/onnx     a bundle: model.onnx, and report.md with the proof that it is the network that was searched
+  $engine
+END
