@@ -47,6 +47,9 @@ class AdditiveMetric:
     Args:
         space: The space that the populations belong to.
         value: What one layer contributes; called once per distinct layer of the space.
+
+    Attributes:
+        pieces: The parts of the sum, from stem to head.
     """
 
     def __init__(self, space: SearchSpace, value: Callable[[LayerSpec], float]) -> None:
@@ -59,14 +62,16 @@ class AdditiveMetric:
             return cache[key]
 
         self._n_genes = len(space.genes)
-        self._pieces = [_stem_piece(space, cached)]
-        self._pieces += [_stage_piece(space, i, cached) for i in range(len(space.stages))]
-        self._pieces.append(_head_piece(space, cached))
+        self.pieces = (
+            _stem_piece(space, cached),
+            *(_stage_piece(space, i, cached) for i in range(len(space.stages))),
+            _head_piece(space, cached),
+        )
 
     def __call__(self, codes: Codes) -> npt.NDArray[np.float64]:
         """Scores a population of shape (n, genes); returns shape (n,)."""
         total = np.zeros(len(codes))
-        for piece in self._pieces:
+        for piece in self.pieces:
             total += piece.table.ravel()[codes[:, piece.columns] @ piece.strides]
         return total
 
@@ -79,7 +84,7 @@ class AdditiveMetric:
         return self._extreme(sign=-1.0)
 
     def _extreme(self, *, sign: float) -> Extreme:
-        stem, *rest = self._pieces
+        stem, *rest = self.pieces
         best = sign * stem.table
         rows = np.zeros((*best.shape, self._n_genes), dtype=np.int64)
         rows[..., stem.columns[0]], rows[..., stem.columns[1]] = np.indices(best.shape)
@@ -90,11 +95,14 @@ class AdditiveMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Piece:
-    """One part of the sum: its table has one axis for each gene that it depends on; `columns` are these genes.
+class Piece:
+    """One part of an additive metric.
 
-    The first column is the resolution. The second is the width that enters (for the stem: that leaves), the third the
-    width that leaves.
+    Args:
+        columns: The genes that it depends on: the resolution, the width that enters (but for the stem), the width that
+            leaves, and then, for a stage, depth, kernel size and expansion ratio.
+        strides: Turns these genes' codes into an index of the flattened table.
+        table: The part's value; one axis for each of these genes.
     """
 
     columns: list[int]
@@ -103,7 +111,7 @@ class _Piece:
 
 
 def _extend(
-    best: npt.NDArray[np.float64], rows: Codes, piece: _Piece, *, sign: float
+    best: npt.NDArray[np.float64], rows: Codes, piece: Piece, *, sign: float
 ) -> tuple[npt.NDArray[np.float64], Codes]:
     """Takes the least totals by (resolution, width that enters) past one piece, to (resolution, width that leaves)."""
     n_res, n_in, n_out, *others = piece.table.shape
@@ -118,14 +126,14 @@ def _extend(
     return total.min(axis=2), extended
 
 
-def _stem_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> _Piece:
+def _stem_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piece:
     def total(resolution: int, width: int) -> float:
         return value(stem_layer(space, resolution=resolution, out_chs=width))
 
     return _tabulate(space, ["resolution", "width.0"], total)
 
 
-def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]) -> _Piece:
+def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]) -> Piece:
     side = _sides(space, before_stage=i)
 
     def total(resolution: int, in_chs: int, width: int, depth: int, kernel_size: int, expand_ratio: int) -> float:
@@ -146,7 +154,7 @@ def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]
     return _tabulate(space, genes, total)
 
 
-def _head_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> _Piece:
+def _head_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piece:
     n = len(space.stages)
     side = _sides(space, before_stage=n)
 
@@ -156,13 +164,13 @@ def _head_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> _Pie
     return _tabulate(space, ["resolution", f"width.{n}", f"width.{n + 1}"], total)
 
 
-def _tabulate(space: SearchSpace, genes: list[str], total: Callable[..., float]) -> _Piece:
+def _tabulate(space: SearchSpace, genes: list[str], total: Callable[..., float]) -> Piece:
     columns = [space.genes.index(gene) for gene in genes]
     choices = [space.choices[column] for column in columns]
     sizes = [len(values) for values in choices]
     table = np.array([total(*values) for values in product(*choices)]).reshape(sizes)
     strides = np.array([int(np.prod(sizes[i + 1 :])) for i in range(len(sizes))], dtype=np.int64)
-    return _Piece(columns=columns, strides=strides, table=table)
+    return Piece(columns=columns, strides=strides, table=table)
 
 
 def _sides(space: SearchSpace, *, before_stage: int) -> dict[int, int]:
