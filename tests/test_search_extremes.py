@@ -1,11 +1,15 @@
 """Least and greatest values of additive metrics, which say whether a limit can be met and whether it binds."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from nas2edge import AdditiveMetric, LayerSpec, SearchSpace, StageSpace, load_space
 from nas2edge.costs import count_macs
 from tests.search_spaces import every_code, small_space
+
+Value = Callable[[LayerSpec], float]
 
 
 def _noise(layer: LayerSpec) -> float:
@@ -14,7 +18,7 @@ def _noise(layer: LayerSpec) -> float:
 
 
 @pytest.mark.parametrize("value", [count_macs, _noise])
-def test_extremes_agree_with_brute_force(value) -> None:
+def test_extremes_agree_with_brute_force(value: Value) -> None:
     space = small_space()
     metric = AdditiveMetric(space, value)
 
@@ -25,7 +29,7 @@ def test_extremes_agree_with_brute_force(value) -> None:
 
 
 @pytest.mark.parametrize("value", [count_macs, _noise])
-def test_the_member_at_an_extreme_has_its_value(value) -> None:
+def test_the_member_at_an_extreme_has_its_value(value: Value) -> None:
     space = load_space("attentivenas")
     metric = AdditiveMetric(space, value)
 

@@ -1,5 +1,8 @@
 """Objectives, constraints, and fronts that do not depend on the order in which they were filled."""
 
+from random import Random
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +29,7 @@ candidates = st.lists(
 
 @given(candidates, st.randoms())
 @settings(max_examples=100, deadline=None)
-def test_order_of_insertion_never_matters(pool, random) -> None:
+def test_order_of_insertion_never_matters(pool: list[Candidate], random: Random) -> None:
     shuffled = random.sample(pool, len(pool))
     front = ParetoFront(objectives=(ACCURACY, MACS, LATENCY))
 
@@ -39,7 +42,7 @@ def test_order_of_insertion_never_matters(pool, random) -> None:
 
 @given(candidates)
 @settings(max_examples=100, deadline=None)
-def test_front_holds_just_what_no_candidate_dominates(pool) -> None:
+def test_front_holds_just_what_no_candidate_dominates(pool: list[Candidate]) -> None:
     front = ParetoFront(objectives=(ACCURACY, MACS)).extend(pool)
 
     values = {(c.accuracy, c.macs) for c in pool}
@@ -94,7 +97,7 @@ def test_constraints_read_with_their_unit(constraint: Constraint, text: str) -> 
         ({"metric": "macs", "limit": np.nan}, "expected a number > 0"),
     ],
 )
-def test_constraints_without_meaning_are_refused(fields, message: str) -> None:
+def test_constraints_without_meaning_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Constraint(**fields)
 

@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 
 from nas2edge.search.pareto import crowding, hypervolume, is_on_front, rank_fronts
 
+Row = list[int]
+
 grids = st.integers(1, 4).flatmap(
     lambda m: st.lists(st.lists(st.integers(0, 4), min_size=m, max_size=m), min_size=1, max_size=40)
 )
 
 
-def _dominates(a, b) -> bool:
+def _dominates(a: Row, b: Row) -> bool:
     return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
 
 
-def _brute_ranks(rows) -> list[int]:
-    ranks = {}
+def _brute_ranks(rows: list[Row]) -> list[int]:
+    ranks: dict[int, int] = {}
     rank = 0
     while len(ranks) < len(rows):
         left = [i for i in range(len(rows)) if i not in ranks]
@@ -29,7 +31,7 @@ def _brute_ranks(rows) -> list[int]:
 
 @given(grids)
 @settings(max_examples=150, deadline=None)
-def test_ranks_and_front_agree_with_brute_force(rows) -> None:
+def test_ranks_and_front_agree_with_brute_force(rows: list[Row]) -> None:
     expected = _brute_ranks(rows)
 
     assert rank_fronts(np.array(rows, dtype=float)).tolist() == expected

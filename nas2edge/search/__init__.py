@@ -4,7 +4,18 @@
 >>> result.best.subnet
 """
 
-from nas2edge.search.front import Candidate as Candidate
-from nas2edge.search.front import ParetoFront as ParetoFront
-from nas2edge.search.objective import Constraint as Constraint
-from nas2edge.search.objective import Objective as Objective
+from nas2edge.search.front import Candidate, ParetoFront
+from nas2edge.search.limits import Limit
+from nas2edge.search.objective import Constraint, Objective
+from nas2edge.search.run import SearchResult, codes_from_evaluator, search
+
+__all__ = [
+    "Candidate",
+    "Constraint",
+    "Limit",
+    "Objective",
+    "ParetoFront",
+    "SearchResult",
+    "codes_from_evaluator",
+    "search",
+]

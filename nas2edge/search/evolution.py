@@ -25,9 +25,10 @@ Vector = npt.NDArray[np.float64]
 
 Stop = Literal["budget", "exhausted", "stalled"]
 """Why a search ended: all evaluations were spent; every sub-network of the space was seen; or so few sub-networks meet
-the limits that new ones could not be found with reasonable effort."""
+the limits that a hundred generations brought neither a new one nor one that comes closer."""
 
-_MAX_ATTEMPTS = 20
+_MAX_ATTEMPTS = 10
+_PATIENCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def evolve(
     run.admit(run.seen.unseen(first if seeds is None else np.vstack([seeds, first])))
     while run.evaluations < evaluations:
         children = run.offspring()
-        if len(children) == 0 or run.examined + len(children) > run.examined_limit:
+        if len(children) == 0 or run.idle > _PATIENCE:
             return run.result(stop="exhausted" if len(run.seen) >= problem.space.size else "stalled")
         run.admit(children)
     return run.result(stop="budget")
@@ -113,14 +114,19 @@ def spread(space: SearchSpace, n: int, rng: np.random.Generator) -> Codes:
     return np.where(rng.random(codes.shape) < np.abs(pull), ends, codes)
 
 
-def breed(parents: Codes, n: int, space: SearchSpace, rng: np.random.Generator) -> Codes:
-    """Makes n children of parents that are ordered best first: tournament, crossover on half of the pairs, mutation."""
+def breed(parents: Codes, n: int, space: SearchSpace, rng: np.random.Generator, *, mutations: float = 1.0) -> Codes:
+    """Makes n children of parents that are ordered best first: tournament, crossover on half of the pairs, mutation.
+
+    Args:
+        mutations: Genes of a child that change, on average.
+    """
     # Rows are ordered, so that the better of two contestants is the one with the lower index.
     contestants = rng.integers(0, len(parents), size=(2, 2, n))
     a, b = parents[contestants[0].min(axis=0)], parents[contestants[1].min(axis=0)]
     crossed = space.crossover(a, b, rng)
     children = np.where(rng.random((n, 1)) < 0.5, crossed, a)
-    return space.mutate(children, rng, rate=1.0 / max(1, int((space.cardinalities > 1).sum())))
+    free_genes = max(1, int((space.cardinalities > 1).sum()))
+    return space.mutate(children, rng, rate=min(1.0, mutations / free_genes))
 
 
 class Seen:
@@ -135,7 +141,7 @@ class Seen:
 
     def unseen(self, codes: Codes, *, limit: int | None = None) -> Codes:
         """Returns the rows not met before, each once, at most `limit` of them; from now on these are met."""
-        keep = []
+        keep: list[int] = []
         for i, key in enumerate(self._keys_of(codes)):
             if limit is not None and len(keep) >= limit:
                 break
@@ -169,7 +175,7 @@ class _Run:
         self.seen = Seen(problem.space)
         self.evaluations = 0
         self.examined = 0
-        self.examined_limit = 2 * evaluations + 100_000
+        self.idle = 0
 
     def admit(self, codes: Codes) -> None:
         """Scores new candidates that keep the limits, and lets the best of old and new survive."""
@@ -183,6 +189,8 @@ class _Run:
         if feasible.any():
             scores[feasible] = self._problem.score(codes[feasible])
             self.evaluations += int(feasible.sum())
+        nearer = len(violation) > 0 and (len(self._codes) == 0 or violation.min() < self._violation[0])
+        self.idle = 0 if feasible.any() or nearer else self.idle + 1
         n_old = len(self._codes)
         codes = np.vstack([self._codes, codes])
         scores = np.vstack([self._scores, scores])
@@ -195,18 +203,14 @@ class _Run:
 
     def offspring(self) -> Codes:
         """Returns up to a population of candidates never met before; none when they cannot be found."""
-        space, n = self._problem.space, self._population
+        n, fresh = self._population, self._codes[:0]
         for attempt in range(_MAX_ATTEMPTS):
-            # Half as many again, since some repeat what was met. A converged population breeds nothing new at last.
-            children = (
-                breed(self._codes, n + n // 2 + 1, space, self._rng)
-                if attempt < _MAX_ATTEMPTS // 2
-                else space.sample(n, self._rng)
-            )
-            fresh = self.seen.unseen(children, limit=n)
-            if len(fresh):
-                return fresh
-        return children[:0]
+            # Half as many again, since some repeat what was met; a converged population needs wider and wider steps.
+            children = breed(self._codes, n + n // 2, self._problem.space, self._rng, mutations=2.0**attempt)
+            fresh = np.vstack([fresh, self.seen.unseen(children, limit=n - len(fresh))])
+            if 2 * len(fresh) >= n:
+                break
+        return fresh
 
     def result(self, *, stop: Stop) -> Evolved:
         codes = np.vstack([codes for codes, _ in self._archive])
@@ -223,7 +227,7 @@ class _Run:
 
 
 def front_of(codes: Codes, scores: Scores) -> tuple[Codes, Scores]:
-    """Returns the non-dominated rows in ascending order of scores; of equal scores, the lexicographically least code."""
+    """Returns the non-dominated rows in ascending order of scores; of equal scores, the least code."""
     on_front = is_on_front(scores)
     codes, scores = codes[on_front], scores[on_front]
     order = np.lexsort((*codes.T[::-1], *scores.T[::-1]))

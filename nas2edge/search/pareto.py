@@ -88,7 +88,7 @@ def _ranks_of_pairs(scores: Scores) -> Indices:
     # not greater than the row's. These minima ascend from front to front, so the row's front is found by bisection.
     order = np.lexsort((scores[:, 1], scores[:, 0]))
     ordered = scores[order]
-    repeated = np.r_[False, (ordered[1:] == ordered[:-1]).all(axis=1)].tolist()
+    repeated = np.concatenate([[False], (ordered[1:] == ordered[:-1]).all(axis=1)]).tolist()
     minima: list[float] = []
     ranks, rank = [], 0
     for second, same in zip(ordered[:, 1].tolist(), repeated, strict=True):
@@ -102,7 +102,7 @@ def _ranks_of_pairs(scores: Scores) -> Indices:
 
 
 def _ranks_by_peeling(scores: Scores) -> Indices:
-    no_worse = (scores[:, None, :] <= scores[None, :, :]).all(axis=2)
+    no_worse = np.asarray((scores[:, None, :] <= scores[None, :, :]).all(axis=2))
     dominates = no_worse & ~no_worse.T
     dominators = dominates.sum(axis=0)
     ranks = np.full(len(scores), -1, dtype=np.int64)
@@ -118,9 +118,9 @@ def _ranks_by_peeling(scores: Scores) -> Indices:
 def _front_of_pairs(scores: Scores) -> npt.NDArray[np.bool_]:
     order = np.lexsort((scores[:, 1], scores[:, 0]))
     first, second = scores[order, 0], scores[order, 1]
-    best_before = np.r_[np.inf, np.minimum.accumulate(second)[:-1]]
+    best_before = np.concatenate([[np.inf], np.minimum.accumulate(second)[:-1]])
     better = second < best_before
-    repeated = np.r_[False, (first[1:] == first[:-1]) & (second[1:] == second[:-1])]
+    repeated = np.concatenate([[False], (first[1:] == first[:-1]) & (second[1:] == second[:-1])])
     start = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(order))))
     result = np.empty(len(scores), dtype=np.bool_)
     result[order] = better[start]
