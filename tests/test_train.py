@@ -18,10 +18,14 @@ from nas2edge.space import SearchSpace, StageSpace
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.loop import TrainData, prepare_data, train
+from nas2edge.train.losses import KnowledgeDistillation
+from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
-from nas2edge.train.step import learning_rate, make_optimizer, sandwich_step, soft_cross_entropy
+from nas2edge.train.step import add_gradients, make_strategy
 
-RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.05, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2)
+RECIPE = Recipe(
+    epochs=2, batch_size=8, learning_rate_per_256=1.6, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2, beta=1.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,40 +55,38 @@ def data(folder) -> TrainData:
     return prepare_data(folder, image_size=12, held_out=8, calibration=16, seed=0)
 
 
-def test_soft_cross_entropy_by_hand():
-    """Teacher (1/2, 1/2), student (3/4, 1/4): -(ln 3/4 + ln 1/4) / 2."""
-    teacher = torch.zeros(1, 2)
-    student = torch.tensor([[math.log(3.0), 0.0]])
-
-    assert float(soft_cross_entropy(student, teacher)) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
-
-
-def test_the_teacher_gets_no_gradient_from_its_students():
-    teacher = torch.randn(2, 3, requires_grad=True)
-    student = torch.randn(2, 3, requires_grad=True)
-
-    soft_cross_entropy(student, teacher).backward()
-
-    assert teacher.grad is None
-    torch.testing.assert_close(student.grad, (student.softmax(1) - teacher.softmax(1)).detach() / 2)
-
-
 def test_gradients_of_a_step_are_the_sum_over_its_subnets(space):
     torch.manual_seed(0)
     model = Supernet(space).train()
     images, labels = torch.randn(6, 3, 12, 12), torch.arange(6)
-    drawn = space.decode(space.sample(2, np.random.default_rng(0)))
-    recipe = Recipe(label_smoothing=0.1)
-    sandwich_step(model, images, labels, drawn=drawn, recipe=recipe)
+    strategy = make_strategy(model, Recipe(label_smoothing=0.1, distillation="kd", beta=1.0))
+    add_gradients(model, images, labels, strategy=strategy, rng=np.random.default_rng(0))
     got = model.head["classifier"].weight.grad.clone()
 
     teacher = model(images, space.largest())
     total = torch.nn.functional.cross_entropy(teacher, labels, label_smoothing=0.1)
+    drawn = space.decode(space.sample(2, np.random.default_rng(0)))
     for subnet in (*drawn, space.smallest()):
-        total = total + soft_cross_entropy(model(images, subnet), teacher)
+        total = total + KnowledgeDistillation(beta=1.0)(model(images, subnet), teacher.detach(), labels).mean()
     expected = torch.autograd.grad(total, model.head["classifier"].weight)[0]
 
     torch.testing.assert_close(got, expected)
+
+
+def test_a_teacher_from_outside_is_heard(space):
+    """With a teacher that is sure of class 2, and nothing else to learn from, the students' gradient points there."""
+    torch.manual_seed(0)
+    model = Supernet(space).train()
+    sure = torch.nn.functional.one_hot(torch.full((6,), 2), 7) * 50.0
+    strategy = make_strategy(model, Recipe(beta=1.0, random_subnets=0), teacher=lambda images: sure)
+    silent = replace(strategy, largest=KnowledgeDistillation(beta=1.0))
+
+    add_gradients(model, torch.randn(6, 3, 12, 12), torch.zeros(6, dtype=torch.int64), strategy=silent,
+                  rng=np.random.default_rng(0))  # fmt: skip
+
+    gradient = model.head["classifier"].bias.grad
+    assert gradient[2] < 0
+    assert (gradient[[0, 1, 3, 4, 5, 6]] > 0).all()
 
 
 def test_decay_spares_normalisation_and_biases(space):
@@ -96,7 +98,7 @@ def test_decay_spares_normalisation_and_biases(space):
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
-    """10 steps an epoch, 2 epochs, 5 steps of warm-up: the rate is 0.05 * warm-up * (1 + cos(pi t / 20)) / 2."""
+    """2 epochs of 10 steps, 5 of warm-up: the rate is 1.6 * 8/256 = 0.05, times warm-up * (1 + cos(pi t / 20)) / 2."""
     rates = [learning_rate(RECIPE, step=t, steps_per_epoch=10) for t in (0, 4, 10, 20)]
 
     cosine = [0.5 * (1 + math.cos(math.pi * t / 20)) for t in (0, 4, 10, 20)]
@@ -171,7 +173,9 @@ def test_a_corrupt_checkpoint_is_refused(space, data, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(space, data, tmp_path):
     with pytest.raises(DivergedError, match="not finite at epoch 0"):
-        train(space, data, tmp_path, recipe=replace(RECIPE, learning_rate=1e30, warmup_epochs=0, clip_value=1e30))
+        train(
+            space, data, tmp_path, recipe=replace(RECIPE, learning_rate_per_256=1e30, warmup_epochs=0, clip_value=1e30)
+        )
 
 
 def test_held_out_images_are_not_trained_on(data):
@@ -186,7 +190,8 @@ def test_too_few_images_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("epochs", 0), ("batch_size", 1), ("learning_rate", 0.0), ("dropout", 1.0)]
+    ("field", "value"),
+    [("epochs", 0), ("batch_size", 1), ("learning_rate_per_256", 0.0), ("dropout", 1.0), ("beta", 1.5)],
 )
 def test_a_recipe_out_of_range_is_refused(field, value):
     with pytest.raises(InputError, match=f"{field} is {value}"):

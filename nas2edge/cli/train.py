@@ -2,67 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas2edge.cli._common import echo_json, json_option, result_console
 from nas2edge.optional import require
 from nas2edge.spaces import load_space
-from nas2edge.train.recipe import Recipe
+from nas2edge.train.recipe import DEFAULT_RECIPE, Recipe, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from nas2edge.train.loop import Progress
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_DEFAULTS = {name: field.default for name, field in Recipe.__dataclass_fields__.items()}
-
-
-def _recipe_option(flag: str, kind: type, text: str) -> Callable[[F], F]:
-    name = flag.removeprefix("--").replace("-", "_")
-    return click.option(flag, name, type=kind, default=_DEFAULTS[name], show_default=True, help=text)
-
 
 @click.command("train")
 @click.option("--space", default="tiny", show_default=True, help="A named search space, or a .toml file of your own.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder or zip: train/<class>/*, val/...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder; a rerun goes on in it.")
-@_recipe_option("--epochs", int, "Passes over the training images.")
-@_recipe_option("--batch-size", int, "Images a step.")
-@_recipe_option("--learning-rate", float, "Peak learning rate.")
-@_recipe_option("--warmup-epochs", float, "Epochs of linear warm-up.")
-@_recipe_option("--weight-decay", float, "On convolution and linear weights.")
-@_recipe_option("--label-smoothing", float, "For the largest sub-network.")
-@_recipe_option("--random-subnets", int, "Drawn a step, besides the largest and the smallest.")
-@_recipe_option("--dropout", float, "Before the classifier of the largest sub-network.")
-@_recipe_option("--drop-connect", float, "In the last two stages of the largest sub-network.")
-@_recipe_option("--seed", int, "Of weights, order, augmentation and sub-networks.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder or zip: train/<class>/*, val/...")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a rerun goes on in it.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default=DEFAULT_RECIPE,
+    show_default=True,
+    help=f"{', '.join(recipe_names())}, or a .toml file of your own.",
+)
+@click.option("--show-recipe", is_flag=True, help="Print all that the recipe sets, and stop.")
+@click.option("--epochs", type=int, help="Passes over the training images.  [default: the recipe's]")
+@click.option("--batch-size", type=int, help="Images a step.  [default: the recipe's]")
+@click.option("--seed", type=int, help="Of weights, order, augmentation and sub-networks.  [default: the recipe's]")
+@click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Any other field of the recipe; repeatable."
+)
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @json_option
 def command(
     space: str,
-    data: Path,
-    out: Path,
+    data: Path | None,
+    out: Path | None,
+    recipe_name: str,
+    show_recipe: bool,
+    epochs: int | None,
+    batch_size: int | None,
+    seed: int | None,
+    settings: tuple[str, ...],
     held_out: int,
     calibration: int,
     threads: int | None,
     as_json: bool,
-    **recipe: Any,
 ) -> None:
     """Train a supernet on a folder of images.
 
-    Every step trains the largest sub-network on the labels and teaches the smallest and some random ones by its outputs
-    (sandwich rule, in-place distillation). The run's folder holds weights, a few images for search and export, and a
+    Every step trains the largest sub-network on the labels, and the smallest and some others on what the recipe says:
+    the labels, or the largest one's outputs. The run's folder holds weights, a few images for search and export, and a
     checkpoint, so that the same command goes on after an interruption.
 
     Example: nas2edge train --space tiny --data cifar10.zip --out runs/tiny
     """
+    overrides = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **dict(map(_setting, settings))}
+    recipe = load_recipe(recipe_name, overrides)
+    if show_recipe:
+        _show(recipe, recipe_name, as_json=as_json)
+        return
+    if data is None or out is None:
+        raise click.UsageError("--data and --out are needed: where the images are, and the folder of the run")
     require("torch", "PIL", extra="train", purpose="training a supernet")
     import torch
 
@@ -70,11 +78,11 @@ def command(
 
     if threads:
         torch.set_num_threads(threads)
-    settings, search_space = Recipe(**recipe), load_space(space)
+    search_space = load_space(space)
     console = result_console(as_json=True)
     console.print(f"reading images from {data}")
     images = prepare_data(
-        data, image_size=search_space.image_size, held_out=held_out, calibration=calibration, seed=settings.seed
+        data, image_size=search_space.image_size, held_out=held_out, calibration=calibration, seed=recipe.seed
     )
     console.print(
         f"{len(images.training)} training images of {len(images.classes)} classes, {len(images.validation)} held out"
@@ -84,19 +92,38 @@ def command(
     def on_epoch(record: dict[str, Any]) -> None:
         records.append(record)
         console.print(
-            f"epoch {record['epoch']:3d}/{settings.epochs}  largest {record['accuracy_largest']:5.2f} %  "
+            f"epoch {record['epoch']:3d}/{recipe.epochs}  largest {record['accuracy_largest']:5.2f} %  "
             f"smallest {record['accuracy_smallest']:5.2f} %  (validation)  loss {record['loss_largest']:.3f}  "
             f"{record['seconds']:.0f} s"
         )
 
-    with _Bar(settings) if console.is_terminal else nullcontext() as bar:
+    with _Bar(recipe) if console.is_terminal else nullcontext() as bar:
         weights = train(
-            search_space, images, out, recipe=settings, on_step=bar.update if bar else _ignore, on_epoch=on_epoch
+            search_space, images, out, recipe=recipe, on_step=bar.update if bar else _ignore, on_epoch=on_epoch
         )
     if as_json:
         echo_json({"format": "nas2edge.training", "version": 1, "weights": str(weights), "epochs": records})
     else:
         click.echo(f"wrote {weights}\nnext: nas2edge search --supernet {out} --device cpu")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--set {text!r} has no '='; expected FIELD=VALUE, for example --set beta=0.5")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _show(recipe: Recipe, name: str, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"format": "nas2edge.recipe", "version": 1, **asdict(recipe)})
+        return
+    click.echo(f"# {name}")
+    for field, value in asdict(recipe).items():
+        click.echo(f"{field} = {json.dumps(value)}")
 
 
 class _Bar:

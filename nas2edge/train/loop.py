@@ -30,8 +30,9 @@ from nas2edge.supernet.evaluate import make_evaluator
 from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, split_off, write_zip
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, Preprocess, supernet_info
 from nas2edge.train.augment import flip_and_crop
+from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
-from nas2edge.train.step import StepLosses, learning_rate, make_optimizer, sandwich_step
+from nas2edge.train.step import StepLosses, Teacher, add_gradients, make_strategy
 
 CHECKPOINT_NAME, LOG_NAME = "checkpoint.safetensors", "log.jsonl"
 
@@ -115,6 +116,7 @@ def train(
     out: Path,
     *,
     recipe: Recipe,
+    teacher: Teacher | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Path:
@@ -125,6 +127,7 @@ def train(
         data: The images.
         out: The run's folder; made if missing.
         recipe: The settings.
+        teacher: A network to learn from instead of the largest sub-network.
         on_step: Called after every step.
         on_epoch: Called after every epoch with its line of the log.
 
@@ -136,7 +139,7 @@ def train(
         CheckpointError: The folder's checkpoint is corrupt.
         DivergedError: A loss is no longer finite.
     """
-    run = _Run(space, data, out, recipe)
+    run = _Run(space, data, out, recipe, teacher)
     while run.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step)
@@ -152,12 +155,13 @@ def train(
 class _Run:
     """The state of a run: weights, optimizer, position."""
 
-    def __init__(self, space: SearchSpace, data: TrainData, out: Path, recipe: Recipe) -> None:
+    def __init__(self, space: SearchSpace, data: TrainData, out: Path, recipe: Recipe, teacher: Teacher | None) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         torch.manual_seed(recipe.seed)
         self.model = Supernet(space, num_classes=len(data.classes))
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.model, recipe)
+        self.strategy = make_strategy(self.model, recipe, teacher=teacher)
         self.preprocess = _statistics(data.training)
         self.pixels = torch.from_numpy(data.training.pixels)
         self.labels = torch.from_numpy(data.training.labels)
@@ -224,17 +228,15 @@ class _Run:
         images = (self.pixels[index].float() / 255.0 - mean) / std
         images = flip_and_crop(images, padding=recipe.crop_padding, generator=generator)
         images = images.contiguous(memory_format=torch.channels_last)
-        space = self.model.space
-        drawn = space.decode(space.sample(recipe.random_subnets, rng))
         rate = learning_rate(recipe, step=self.epoch * self.steps + step, steps_per_epoch=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        losses = sandwich_step(self.model, images, self.labels[index], drawn=drawn, recipe=recipe)
+        losses = add_gradients(self.model, images, self.labels[index], strategy=self.strategy, rng=rng)
         if not np.isfinite([losses.largest, losses.smallest]).all():
             raise DivergedError(
                 f"the loss is not finite at epoch {self.epoch}, step {step} ({losses}); the last checkpoint is "
-                "untouched: lower --lr, or lengthen --warmup-epochs, in a new run"
+                "untouched: lower learning_rate_per_256, or lengthen warmup_epochs, in a new run"
             )
         torch.nn.utils.clip_grad_value_(self.model.parameters(), recipe.clip_value)
         self.optimizer.step()

@@ -1,43 +1,81 @@
-"""One training step: the sandwich rule with in-place distillation.
+"""One training step: the largest sub-network learns from labels, the others from a teacher; one update for all.
 
-The largest sub-network learns from the labels. Its logits, from that same pass, teach the others: sub-networks drawn at
-random, and the smallest. Gradients of all passes add up to one update (BigNAS, section 3.1; AlphaNet's released code).
+The teacher is the largest sub-network itself, by its logits of that same training pass, or a network from outside.
+Gradients of all passes add up; they are neither averaged nor weighted (BigNAS, section 3.1; AlphaNet's released code).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.elastic import Supernet
+from nas2edge.train.losses import AdaptiveAlpha, AlphaDivergence, HardLabels, KnowledgeDistillation, Loss
 from nas2edge.train.recipe import Recipe
+from nas2edge.train.sampling import Sampler, make_sampler
+
+Teacher = Callable[[Tensor], Tensor]
+"""Maps normalised images (N, 3, H, H) to logits (N, classes)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """Which sub-networks a step trains, and what each learns from.
+
+    Args:
+        sampler: Chooses the sub-networks besides the largest and the smallest.
+        largest: Loss of the largest.
+        others: Loss of all others.
+        dropout: Before the classifier of the largest.
+        drop_connect: In the last two stages of the largest.
+        teacher: A network from outside; None for the largest itself.
+    """
+
+    sampler: Sampler
+    largest: Loss
+    others: Loss
+    dropout: float = 0.0
+    drop_connect: float = 0.0
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLosses:
-    """Losses of one step: cross-entropy of the largest, distillation of the smallest and of the drawn ones' mean."""
+    """Losses of one step: of the largest, of the smallest, and the mean of those between (NaN if there are none)."""
 
     largest: float
     random: float
     smallest: float
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of a student's logits (N, classes) against a teacher's probabilities, averaged over images.
+def make_strategy(model: Supernet, recipe: Recipe, *, teacher: Teacher | None = None) -> Strategy:
+    """Returns the strategy that a recipe asks for."""
+    labels = HardLabels(smoothing=recipe.label_smoothing)
+    losses: dict[str, Loss] = {
+        "none": labels,
+        "kd": KnowledgeDistillation(beta=recipe.beta, temperature=recipe.temperature, smoothing=recipe.label_smoothing),
+        "alpha": AlphaDivergence(alpha=recipe.alpha, clip=recipe.clip_ratio),
+        "adaptive-alpha": AdaptiveAlpha(alpha_min=recipe.alpha_min, alpha_max=recipe.alpha_max, clip=recipe.clip_ratio),
+    }
+    return Strategy(
+        sampler=make_sampler(model.space, recipe),
+        largest=labels,
+        others=losses[recipe.distillation],
+        dropout=recipe.dropout,
+        drop_connect=recipe.drop_connect,
+        teacher=teacher,
+    )
 
-    It differs from the Kullback-Leibler divergence by the teacher's entropy, which has no gradient here.
-    """
-    return -(teacher.detach().softmax(1) * student.log_softmax(1)).sum(1).mean()
 
-
-def sandwich_step(
-    model: Supernet, images: Tensor, labels: Tensor, *, drawn: Sequence[SubnetConfig], recipe: Recipe
+def add_gradients(
+    model: Supernet, images: Tensor, labels: Tensor, *, strategy: Strategy, rng: np.random.Generator
 ) -> StepLosses:
     """Adds the gradients of one step to the supernet's parameters.
 
@@ -45,35 +83,26 @@ def sandwich_step(
         model: The supernet, in training mode.
         images: Normalised images (N, 3, H, H).
         labels: Class indices (N,).
-        drawn: The random sub-networks of this step.
-        recipe: Gives label smoothing, dropout and drop-connect.
+        strategy: What to train.
+        rng: Chooses sub-networks; equal on all processes of a run.
     """
     space = model.space
-    teacher = model(images, space.largest(), dropout=recipe.dropout, drop_connect=recipe.drop_connect)
-    loss = F.cross_entropy(teacher, labels, label_smoothing=recipe.label_smoothing)
+    logits = model(images, space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
+    target = logits.detach() if strategy.teacher is None else strategy.teacher(images).detach()
+    largest = _backward(strategy.largest(logits, target, labels))
+
+    def score(subnet: SubnetConfig) -> float:
+        with torch.no_grad():
+            return float(F.cross_entropy(model(images, subnet), labels))
+
+    between = []
+    for subnet in strategy.sampler.draw(rng, score):
+        between.append(_backward(strategy.others(model(images, subnet), target, labels)))
+    smallest = _backward(strategy.others(model(images, space.smallest()), target, labels))
+    return StepLosses(largest=largest, random=sum(between) / len(between) if between else math.nan, smallest=smallest)
+
+
+def _backward(losses: Tensor) -> float:
+    loss = losses.mean()
     torch.autograd.backward(loss)
-    teacher = teacher.detach()
-    student_losses = []
-    for subnet in (*drawn, space.smallest()):
-        student_loss = soft_cross_entropy(model(images, subnet), teacher)
-        torch.autograd.backward(student_loss)
-        student_losses.append(float(student_loss.detach()))
-    *random, smallest = student_losses
-    mean_random = sum(random) / len(random) if random else math.nan
-    return StepLosses(largest=float(loss.detach()), random=mean_random, smallest=smallest)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Returns SGD with decay on convolution and linear weights only."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0.0)
-
-
-def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
-    """Returns the rate of a step: linear warm-up times a cosine over all steps, to zero."""
-    total = recipe.epochs * steps_per_epoch
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return recipe.learning_rate * factor * 0.5 * (1.0 + math.cos(math.pi * step / total))
+    return float(loss.detach())

@@ -1,0 +1,41 @@
+"""The optimizer and its schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nas2edge.plan import plan
+from nas2edge.supernet.elastic import Supernet
+from nas2edge.train.recipe import Recipe
+
+
+def make_optimizer(model: Supernet, recipe: Recipe) -> torch.optim.SGD:
+    """Returns SGD with Nesterov's momentum, and decay on convolution and linear weights only.
+
+    BigNAS decays the largest sub-network only. Decay acts once a step on every weight either way, so the difference is
+    just the shortcut convolutions that the largest never runs.
+    """
+    used = {f"{layer.name}.{op.name}.weight" for layer in plan(model.space, model.space.largest()) for op in layer.ops}
+    decayed: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        matters = recipe.decay == "all" or name in used
+        (decayed if parameter.ndim > 1 and matters else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0.0)
+
+
+def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
+    """Returns the rate of a step, counted from 0: linear warm-up times the schedule.
+
+    The cosine runs over all steps, warm-up included, to zero (AlphaNet). The exponential falls
+    steadily towards 1 % of the peak at the end, and stays at its floor (BigNAS, section 3.2).
+    """
+    share = step / (recipe.epochs * steps_per_epoch)
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    if recipe.schedule == "exponential":
+        return recipe.learning_rate * factor * max(recipe.floor, math.exp(math.log(0.01) * share))
+    return recipe.learning_rate * factor * 0.5 * (1.0 + math.cos(math.pi * share))
