@@ -1,0 +1,127 @@
+"""pareto.json: every point of a front, and what it takes to understand and repeat it (format "nas2edge.pareto").
+
+>>> pareto_to_dict(result, origin)["points"][0]["accuracy"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas2edge._version import __version__
+from nas2edge.search.limits import Limit
+from nas2edge.search.run import SearchResult
+from nas2edge.space import SearchSpace
+from nas2edge.subnet_file import SubnetFile, subnet_to_dict
+
+FORMAT, VERSION = "nas2edge.pareto", 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracySource:
+    """Where a search's accuracies come from.
+
+    Args:
+        source: "supernet" or "published-points".
+        error: Its standard error in points of top-1.
+        note: What the error is, in a few words.
+    """
+
+    source: str
+    error: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSource:
+    """The latency table of a device.
+
+    Args:
+        kind: "measured", "derived" or "estimated".
+        digest: Digest of its contents, "" where it has none.
+    """
+
+    kind: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a search stood on.
+
+    Args:
+        space: The space.
+        accuracy: The accuracies.
+        tables: The latency tables, by device.
+        supernet: {"source": ..., "sha256": ...} of the weights; None without any.
+    """
+
+    space: SearchSpace
+    accuracy: AccuracySource
+    tables: Mapping[str, TableSource]
+    supernet: Mapping[str, str] | None = None
+
+
+def pareto_to_dict(result: SearchResult, origin: Origin) -> dict[str, Any]:
+    """Returns the JSON form of a search's result."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "space": subnet_to_dict(SubnetFile(space=origin.space, subnet=result.best.subnet))["space"],
+        "supernet": dict(origin.supernet) if origin.supernet else None,
+        "devices": {name: asdict(table) for name, table in origin.tables.items()},
+        "objectives": [asdict(objective) for objective in result.front.objectives],
+        "constraints": [_limit_to_dict(limit) for limit in result.limits],
+        "accuracy": asdict(origin.accuracy),
+        "search": {
+            "seed": result.seed,
+            "population": result.population,
+            "evaluations": result.evaluations,
+            "examined": result.examined,
+            "stop": result.stop,
+        },
+        "best": result.best.subnet.id,
+        "points": [candidate.to_dict() for candidate in result.front],
+        "tool": {"nas2edge": __version__},
+    }
+
+
+def chosen_subnet(result: SearchResult, origin: Origin) -> SubnetFile:
+    """Returns the best candidate as the contents of a subnet.json.
+
+    The first device stands under the plain names, "latency_ms" and so on; further ones follow as "latency_ms:DEVICE".
+    """
+    best, first = result.best, next(iter(origin.tables), None)
+    predicted: dict[str, Any] = {
+        "accuracy": best.accuracy,
+        "accuracy_source": origin.accuracy.source,
+        "accuracy_error": origin.accuracy.error,
+        "macs": best.macs,
+        "params": best.params,
+    }
+    for name in origin.tables:
+        suffix = "" if name == first else f":{name}"
+        predicted |= {
+            f"latency_ms{suffix}": best.latency_ms[name],
+            f"latency_sigma_ms{suffix}": best.latency_sigma_ms.get(name),
+            f"latency_kind{suffix}": origin.tables[name].kind,
+            f"measured_share{suffix}": best.measured_share.get(name),
+        }
+    constraints = {
+        entry.constraint.metric
+        + ("" if entry.constraint.device in (None, first) else f":{entry.constraint.device}"): entry.constraint.limit
+        for entry in result.limits
+    }
+    return SubnetFile(
+        space=origin.space,
+        subnet=best.subnet,
+        supernet=origin.supernet,
+        device=first,
+        constraints=constraints,
+        predicted=predicted,
+    )
+
+
+def _limit_to_dict(limit: Limit) -> dict[str, Any]:
+    return {**asdict(limit.constraint), "least": limit.least, "greatest": limit.greatest, "binds": limit.binds}
