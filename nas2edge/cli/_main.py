@@ -19,11 +19,15 @@ _COMMANDS = {
     "search": "Find the best sub-network for a device and its limits.",
     "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
     "train": "Train a supernet on a folder of images.",
+    "import": "Read a published checkpoint of AlphaNet or AttentiveNAS.",
     "profile": "Measure this machine block by block into a latency table.",
     "devices": "List latency tables, their aliases, kind and error.",
     "show": "Print a search space, or the layers of a sub-network.",
     "evaluate": "Measure accuracies of sub-networks of a supernet.",
 }
+
+
+_MODULES = {"import": "import_checkpoint"}  # where the module cannot have the command's name
 
 
 class _LazyGroup(click.Group):
@@ -35,7 +39,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"nas2edge.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"nas2edge.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
