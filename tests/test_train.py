@@ -17,7 +17,8 @@ from nas2edge.errors import CheckpointError, DataError, DivergedError, InputErro
 from nas2edge.space import SearchSpace, StageSpace
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.augment import flip_and_crop
-from nas2edge.train.loop import TrainData, prepare_data, train
+from nas2edge.train.data import TrainFiles, list_files, make_source
+from nas2edge.train.loop import train
 from nas2edge.train.losses import KnowledgeDistillation
 from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
@@ -51,8 +52,14 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(folder) -> TrainData:
-    return prepare_data(folder, image_size=12, held_out=8, calibration=16, seed=0)
+def files(folder) -> TrainFiles:
+    return list_files(folder, held_out=8, calibration=16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def data(files):
+    """The first arguments of train() after the space."""
+    return files, make_source(files, RECIPE, image_size=12)
 
 
 def test_gradients_of_a_step_are_the_sum_over_its_subnets(space):
@@ -128,7 +135,7 @@ def test_a_run_learns_and_leaves_what_a_search_needs(space, data, tmp_path):
     records: list[dict[str, float]] = []
     recipe = replace(RECIPE, epochs=6)
 
-    train(space, data, tmp_path / "run", recipe=recipe, on_epoch=records.append)
+    train(space, *data, tmp_path / "run", recipe=recipe, on_epoch=records.append)
 
     assert records[-1]["accuracy_largest"] == 100.0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
@@ -139,7 +146,7 @@ def test_a_run_learns_and_leaves_what_a_search_needs(space, data, tmp_path):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(space, data, tmp_path):
-    whole = train(space, data, tmp_path / "whole", recipe=RECIPE)
+    whole = train(space, *data, tmp_path / "whole", recipe=RECIPE)
 
     class Killed(Exception):
         pass
@@ -149,8 +156,8 @@ def test_a_resumed_run_ends_with_the_same_weights(space, data, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        train(space, data, tmp_path / "cut", recipe=RECIPE, on_step=kill)
-    resumed = train(space, data, tmp_path / "cut", recipe=RECIPE)
+        train(space, *data, tmp_path / "cut", recipe=RECIPE, on_step=kill)
+    resumed = train(space, *data, tmp_path / "cut", recipe=RECIPE)
 
     a, b = load_file(whole), load_file(resumed)
     assert a.keys() == b.keys()
@@ -158,35 +165,38 @@ def test_a_resumed_run_ends_with_the_same_weights(space, data, tmp_path):
 
 
 def test_a_run_of_other_settings_is_not_overwritten(space, data, tmp_path):
-    train(space, data, tmp_path / "run", recipe=replace(RECIPE, epochs=1))
+    train(space, *data, tmp_path / "run", recipe=replace(RECIPE, epochs=1))
 
-    with pytest.raises(InputError, match="holds a run of other settings"):
-        train(space, data, tmp_path / "run", recipe=replace(RECIPE, epochs=1, seed=1))
+    with pytest.raises(InputError, match="holds a run of other settings: seed was 0 and is 1"):
+        train(space, *data, tmp_path / "run", recipe=replace(RECIPE, epochs=1, seed=1))
 
 
 def test_a_corrupt_checkpoint_is_refused(space, data, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"garbage")
 
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-        train(space, data, tmp_path, recipe=RECIPE)
+        train(space, *data, tmp_path, recipe=RECIPE)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(space, data, tmp_path):
     with pytest.raises(DivergedError, match="not finite at epoch 0"):
         train(
-            space, data, tmp_path, recipe=replace(RECIPE, learning_rate_per_256=1e30, warmup_epochs=0, clip_value=1e30)
+            space, *data, tmp_path, recipe=replace(RECIPE, learning_rate_per_256=1e30, warmup_epochs=0, clip_value=1e30)
         )
 
 
-def test_held_out_images_are_not_trained_on(data):
-    assert len(data.training) == 40
-    assert len(data.validation) == 8
-    assert len(data.calibration) == 16
+def test_held_out_images_are_not_trained_on(files):
+    training = {file.path for file in files.training}
+
+    assert len(training) == 40
+    assert len(files.validation) == 8
+    assert not training & {file.path for file in files.validation}
+    assert {file.path for file in files.calibration} <= training
 
 
 def test_too_few_images_are_refused(folder):
     with pytest.raises(DataError, match="too few to set 40 apart"):
-        prepare_data(folder, image_size=12, held_out=40, calibration=8, seed=0)
+        list_files(folder, held_out=40, calibration=8, seed=0)
 
 
 @pytest.mark.parametrize(

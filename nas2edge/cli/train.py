@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option(
+    "--workers", default=2, show_default=True, help="Processes that read files, where the recipe asks for it."
+)
 @json_option
 def command(
     space: str,
@@ -54,6 +57,7 @@ def command(
     held_out: int,
     calibration: int,
     threads: int | None,
+    workers: int,
     as_json: bool,
 ) -> None:
     """Train a supernet on a folder of images.
@@ -74,18 +78,20 @@ def command(
     require("torch", "PIL", extra="train", purpose="training a supernet")
     import torch
 
-    from nas2edge.train.loop import prepare_data, train
+    from nas2edge.train.data import list_files, make_source
+    from nas2edge.train.loop import train
+    from nas2edge.train.processes import join, leave
 
     if threads:
         torch.set_num_threads(threads)
-    search_space = load_space(space)
+    search_space, process = load_space(space), join()
     console = result_console(as_json=True)
+    console.quiet = not process.first
     console.print(f"reading images from {data}")
-    images = prepare_data(
-        data, image_size=search_space.image_size, held_out=held_out, calibration=calibration, seed=recipe.seed
-    )
+    files = list_files(data, held_out=held_out, calibration=calibration, seed=recipe.seed)
+    source = make_source(files, recipe, image_size=search_space.image_size, workers=workers)
     console.print(
-        f"{len(images.training)} training images of {len(images.classes)} classes, {len(images.validation)} held out"
+        f"{len(files.training)} training images of {len(files.classes)} classes, {len(files.validation)} held out"
     )
     records: list[dict[str, Any]] = []
 
@@ -97,10 +103,20 @@ def command(
             f"{record['seconds']:.0f} s"
         )
 
-    with _Bar(recipe) if console.is_terminal else nullcontext() as bar:
+    with _Bar(recipe) if console.is_terminal and process.first else nullcontext() as bar:
         weights = train(
-            search_space, images, out, recipe=recipe, on_step=bar.update if bar else _ignore, on_epoch=on_epoch
+            search_space,
+            files,
+            source,
+            out,
+            recipe=recipe,
+            process=process,
+            on_step=bar.update if bar else _ignore,
+            on_epoch=on_epoch,
         )
+    leave()
+    if not process.first:
+        return
     if as_json:
         echo_json({"format": "nas2edge.training", "version": 1, "weights": str(weights), "epochs": records})
     else:

@@ -38,9 +38,10 @@ class SupernetEvaluator:
     def __init__(self, supernet: LoadedSupernet, *, calibration: ImageSet, tested: ImageSet) -> None:
         preprocess = supernet.info.preprocess
         self._supernet = supernet
-        self._calibration = Resized(normalise(calibration, preprocess))
-        self._tested = Resized(normalise(tested, preprocess))
-        self._labels = torch.from_numpy(tested.labels)
+        device = next(supernet.model.parameters()).device
+        self._calibration = Resized(normalise(calibration, preprocess).to(device))
+        self._tested = Resized(normalise(tested, preprocess).to(device))
+        self._labels = torch.from_numpy(tested.labels).to(device)
 
     @property
     def tested(self) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.losses import AdaptiveAlpha, AlphaDivergence, HardLabels, KnowledgeDistillation, Loss
+from nas2edge.train.processes import ALONE, Process, average
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.sampling import Sampler, make_sampler
 
@@ -75,7 +76,13 @@ def make_strategy(model: Supernet, recipe: Recipe, *, teacher: Teacher | None = 
 
 
 def add_gradients(
-    model: Supernet, images: Tensor, labels: Tensor, *, strategy: Strategy, rng: np.random.Generator
+    model: Supernet,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    strategy: Strategy,
+    rng: np.random.Generator,
+    process: Process = ALONE,
 ) -> StepLosses:
     """Adds the gradients of one step to the supernet's parameters.
 
@@ -85,6 +92,7 @@ def add_gradients(
         labels: Class indices (N,).
         strategy: What to train.
         rng: Chooses sub-networks; equal on all processes of a run.
+        process: This process's part in a run of several.
     """
     space = model.space
     logits = model(images, space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
@@ -93,7 +101,7 @@ def add_gradients(
 
     def score(subnet: SubnetConfig) -> float:
         with torch.no_grad():
-            return float(F.cross_entropy(model(images, subnet), labels))
+            return average(F.cross_entropy(model(images, subnet), labels), process)
 
     between = []
     for subnet in strategy.sampler.draw(rng, score):

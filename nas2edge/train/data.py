@@ -1,0 +1,223 @@
+"""Training images: split into those to train on and those set apart, and served in augmented batches.
+
+Small images are decoded once and held in memory (`MemorySource`); large ones are read, cropped and augmented as they
+are needed, by worker processes (`FileSource`). Which it is, the recipe says ("augmentation").
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nas2edge.errors import DataError
+from nas2edge.optional import require
+from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, split_off
+from nas2edge.supernet.weights_file import Preprocess
+from nas2edge.train.augment import flip_and_crop
+from nas2edge.train.recipe import Recipe
+
+_STATISTICS_IMAGES = 2000
+Batch = tuple[Tensor, Tensor]
+"""Normalised images (n, 3, S, S) and labels (n,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainFiles:
+    """Files of a run, split so that no image serves both to train and to validate.
+
+    Args:
+        training: To train on.
+        calibration: Some of the training images, for recalibration.
+        validation: Never trained on.
+        classes: Class names.
+    """
+
+    training: list[ImageFile]
+    calibration: list[ImageFile]
+    validation: list[ImageFile]
+    classes: tuple[str, ...]
+
+
+class BatchSource(ABC):
+    """Serves augmented batches of the training images."""
+
+    preprocess: Preprocess
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Returns the number of training images."""
+
+    @abstractmethod
+    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        """Yields a batch for each tensor of image numbers; equal seeds give equal batches."""
+
+
+def list_files(source: Path, *, held_out: int, calibration: int, seed: int) -> TrainFiles:
+    """Lists the split "train" and sets validation and calibration images apart.
+
+    Args:
+        source: Folder or zip file with `train/<class>/*`, and perhaps `val/<class>/*`.
+        held_out: Validation images to set apart, from "val" if there is one, else from "train".
+        calibration: Training images to keep for recalibration.
+        seed: Chooses them.
+
+    Raises:
+        DataError: The images are missing or too few, or the two splits have other classes.
+    """
+    rng = np.random.default_rng(seed)
+    files, classes = list_images(source, "train")
+    if has_split(source, "val"):
+        validation, val_classes = list_images(source, "val")
+        if val_classes != classes:
+            raise DataError(f"{source}: the classes of train and val differ: {sorted(set(classes) ^ set(val_classes))}")
+        validation, _ = split_off(validation, held_out, rng)
+    else:
+        if len(files) < 2 * held_out:
+            raise DataError(
+                f"{source} has {len(files)} training images; too few to set {held_out} apart for validation"
+            )
+        validation, files = split_off(files, held_out, rng)
+    kept, _ = split_off(files, calibration, rng)
+    return TrainFiles(training=files, calibration=kept, validation=validation, classes=classes)
+
+
+def make_source(files: TrainFiles, recipe: Recipe, *, image_size: int, workers: int = 2) -> BatchSource:
+    """Returns the source that a recipe asks for.
+
+    Args:
+        files: The files of the run.
+        recipe: Gives the augmentation.
+        image_size: Side of the images served.
+        workers: Processes that read files; the memory source has none.
+
+    Raises:
+        DataError: A file does not decode, or all together do not fit in memory.
+        MissingDependencyError: An augmentation needs torchvision, which is not installed.
+    """
+    if recipe.augmentation == "flip-crop":
+        images = decode(files.training, files.classes, image_size=image_size)
+        return MemorySource(images, padding=recipe.crop_padding)
+    return FileSource(files, image_size=image_size, auto_augment=recipe.auto_augment, workers=workers)
+
+
+@final
+class MemorySource(BatchSource):
+    """Images held in memory, flipped and shifted.
+
+    Args:
+        images: The training images.
+        padding: Greatest shift in pixels.
+    """
+
+    def __init__(self, images: ImageSet, *, padding: int) -> None:
+        self.preprocess = statistics(images)
+        self._padding = padding
+        self._pixels = torch.from_numpy(images.pixels)
+        self._labels = torch.from_numpy(images.labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(seed)
+        mean = torch.tensor(self.preprocess.mean).view(3, 1, 1)
+        std = torch.tensor(self.preprocess.std).view(3, 1, 1)
+        for index in indices:
+            images = (self._pixels[index].float() / 255.0 - mean) / std
+            yield flip_and_crop(images, padding=self._padding, generator=generator), self._labels[index]
+
+
+@final
+class FileSource(BatchSource):
+    """Files read by worker processes: a random crop of 8 to 100 % of the area, resized bicubically, perhaps flipped.
+
+    AutoAugment, where asked for, is torchvision's ImageNet policy (Cubuk et al. 2019); the original AlphaNet also
+    jitters its magnitudes.
+
+    Args:
+        files: The files of the run.
+        image_size: Side of the crops.
+        auto_augment: Whether to apply AutoAugment.
+        workers: Processes that read; 0 reads in this one.
+
+    Raises:
+        DataError: A file of those that the statistics are taken from does not decode.
+        MissingDependencyError: torchvision is not installed.
+    """
+
+    def __init__(self, files: TrainFiles, *, image_size: int, auto_augment: bool, workers: int) -> None:
+        require("torchvision", extra="train", purpose="augmenting images from files")
+        step = max(1, len(files.training) // _STATISTICS_IMAGES)
+        self.preprocess = statistics(decode(files.training[::step], files.classes, image_size=image_size))
+        self._dataset = _Crops(files.training, self.preprocess, auto_augment=auto_augment)
+        self._workers = workers
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+        loader: DataLoader[Batch] = DataLoader(
+            self._dataset,
+            batch_sampler=[index.tolist() for index in indices],
+            num_workers=self._workers,
+            generator=torch.Generator().manual_seed(seed),
+            worker_init_fn=_seed_worker,
+        )
+        if not self._workers:
+            torch.manual_seed(seed)
+        yield from loader
+
+
+@final
+class _Crops(Dataset[Batch]):
+    """Decodes, crops, augments and normalises one file at a time."""
+
+    def __init__(self, files: list[ImageFile], preprocess: Preprocess, *, auto_augment: bool) -> None:
+        from torchvision.transforms import v2
+
+        fill = [round(255 * value) for value in preprocess.mean]
+        steps: list[Any] = [
+            v2.RandomResizedCrop(preprocess.image_size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
+            v2.RandomHorizontalFlip(),
+        ]
+        if auto_augment:
+            steps.append(v2.AutoAugment(interpolation=v2.InterpolationMode.BICUBIC, fill=fill))
+        steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocess.mean, preprocess.std)]
+        self._files = files
+        self._transform = v2.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Batch:
+        from PIL import Image, UnidentifiedImageError
+
+        file = self._files[index]
+        try:
+            with Image.open(io.BytesIO(file.path.read_bytes())) as opened:
+                image = opened.convert("RGB")
+        except (UnidentifiedImageError, OSError) as err:
+            raise DataError(f"{file.path} does not decode as an image: {err}; repair or remove it") from err
+        return self._transform(image), torch.tensor(file.label)
+
+
+def statistics(images: ImageSet) -> Preprocess:
+    """Returns how to prepare images by the mean and standard deviation of each channel, from at most 10,000 of them."""
+    sample = images.pixels[:: max(1, len(images) // 10_000)].astype(np.float32) / 255.0
+    mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
+    r, g, b = (round(float(value), 4) for value in mean)
+    sr, sg, sb = (round(max(float(value), 1e-3), 4) for value in std)
+    return Preprocess(image_size=images.pixels.shape[-1], mean=(r, g, b), std=(sr, sg, sb))
+
+
+def _seed_worker(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,100 @@
+"""Several processes that train one supernet: started by torchrun, each with its own share of every batch.
+
+All processes draw the same sub-networks, and gradients are reduced once a step, after the backward passes of all of
+them. One process alone does none of this.
+
+>>> process = join()  # reads what torchrun sets; one process otherwise
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One of the processes of a run.
+
+    Args:
+        rank: Its number, from 0.
+        world: How many there are.
+        device: What it computes on.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes files and shows progress."""
+        return self.rank == 0
+
+
+ALONE = Process()
+
+
+def join() -> Process:
+    """Joins the run that torchrun started, over NCCL on GPUs and gloo on CPUs; a lone process joins none."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return Process(rank=rank, world=world, device=device)
+
+
+def leave() -> None:
+    """Leaves the run; nothing to do for a lone process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def wait(process: Process) -> None:
+    """Waits until all processes have come here."""
+    if process.world > 1:
+        dist.barrier()
+
+
+def average(value: Tensor, process: Process) -> float:
+    """Returns the mean of a number over the processes."""
+    if process.world > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value /= process.world
+    return float(value)
+
+
+def average_gradients(model: nn.Module, process: Process) -> None:
+    """Replaces every gradient by its mean over the processes, in one reduction."""
+    if process.world > 1:
+        # A parameter that no sub-network of this step used has no gradient, on every process alike.
+        _average([p.grad for p in model.parameters() if p.grad is not None], process)
+
+
+def average_statistics(net: nn.Module, process: Process) -> None:
+    """Replaces recalibrated batch-normalisation statistics by their mean over the processes.
+
+    With equal numbers of equal batches on each, that is what one process would have found over all of them.
+    """
+    if process.world > 1:
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+        _average(buffers, process)
+
+
+def _average(tensors: Iterable[Tensor], process: Process) -> None:
+    tensors = list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= process.world
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,98 @@
+"""Training from files, and by several processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from nas2edge.errors import DataError
+from nas2edge.train.data import FileSource, TrainFiles, list_files
+from nas2edge.train.processes import ALONE, Process, average_gradients
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, level in (("bright", 180), ("dark", 60)):
+        (root / "train" / name).mkdir(parents=True)
+        for i in range(16):
+            pixels = np.clip(rng.normal(level, 30, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def files(folder) -> TrainFiles:
+    return list_files(folder, held_out=4, calibration=8, seed=0)
+
+
+def test_files_are_served_cropped_and_normalised(files):
+    source = FileSource(files, image_size=32, auto_augment=True, workers=0)
+
+    batches = list(source.batches([torch.arange(6), torch.arange(6, 12)], seed=0))
+
+    assert [tuple(images.shape) for images, _ in batches] == [(6, 3, 32, 32)] * 2
+    assert torch.cat([labels for _, labels in batches]).tolist() == [file.label for file in files.training[:12]]
+    assert all(abs(float(images.mean())) < 2.0 for images, _ in batches)
+
+
+def test_equal_seeds_give_equal_batches(files):
+    source = FileSource(files, image_size=32, auto_augment=False, workers=0)
+
+    first, again, other = (next(source.batches([torch.arange(4)], seed=seed))[0] for seed in (1, 1, 2))
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_worker_processes_serve_the_same_images(files):
+    source = FileSource(files, image_size=32, auto_augment=False, workers=1)
+
+    images, labels = next(source.batches([torch.arange(5)], seed=0))
+
+    assert images.shape == (5, 3, 32, 32)
+    assert labels.tolist() == [file.label for file in files.training[:5]]
+
+
+def test_a_corrupt_file_is_named(files, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    source = FileSource(files, image_size=32, auto_augment=False, workers=0)
+    source._dataset._files = [type(files.training[0])(path=bad, label=0)]
+
+    with pytest.raises(DataError, match=r"bad\.jpg does not decode"):
+        next(source.batches([torch.arange(1)], seed=0))
+
+
+def test_a_lone_process_reduces_nothing():
+    model = torch.nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    before = model.weight.grad.clone()
+
+    average_gradients(model, ALONE)
+
+    assert Process().first
+    assert torch.equal(model.weight.grad, before)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_supernet(folder, tmp_path):
+    """By torchrun, over gloo: one run's folder, and all images of every batch used."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nas2edge"]
+    command += ["train", "--data", str(folder), "--out", str(tmp_path / "run"), "--epochs", "1", "--batch-size", "8"]
+    command += ["--held-out", "4", "--calibration", "8", "--threads", "1", "--set", "augmentation=resized-crop"]
+    command += ["--workers", "0"]
+
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    assert done.returncode == 0, done.stderr
+    weights = load_file(tmp_path / "run" / "supernet.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+    assert done.stdout.count("wrote ") == 1
