@@ -141,13 +141,10 @@ class Seen:
 
     def unseen(self, codes: Codes, *, limit: int | None = None) -> Codes:
         """Returns the rows not met before, each once, at most `limit` of them; from now on these are met."""
-        keep: list[int] = []
-        for i, key in enumerate(self._keys_of(codes)):
-            if limit is not None and len(keep) >= limit:
-                break
-            if key not in self._keys:
-                self._keys.add(key)
-                keep.append(i)
+        keys = self._keys_of(codes)
+        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+        keep = sorted(first[key] for key in set(first) - self._keys)[:limit]
+        self._keys.update(keys[i] for i in keep)
         return codes[keep]
 
     def is_new(self, codes: Codes) -> npt.NDArray[np.bool_]:
