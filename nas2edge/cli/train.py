@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Any other field of the recipe; repeatable."
 )
+@click.option(
+    "--teacher", help="A network to learn from: .onnx, .pt, a run, or module:callable.  [default: the largest]"
+)
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
@@ -54,6 +57,7 @@ def command(
     batch_size: int | None,
     seed: int | None,
     settings: tuple[str, ...],
+    teacher: str | None,
     held_out: int,
     calibration: int,
     threads: int | None,
@@ -81,6 +85,7 @@ def command(
     from nas2edge.train.data import list_files, make_source
     from nas2edge.train.loop import train
     from nas2edge.train.processes import join, leave
+    from nas2edge.train.teachers import load_teacher
 
     if threads:
         torch.set_num_threads(threads)
@@ -93,6 +98,7 @@ def command(
     console.print(
         f"{len(files.training)} training images of {len(files.classes)} classes, {len(files.validation)} held out"
     )
+    guide = load_teacher(teacher, num_classes=len(files.classes), device=process.device) if teacher else None
     records: list[dict[str, Any]] = []
 
     def on_epoch(record: dict[str, Any]) -> None:
@@ -110,6 +116,7 @@ def command(
             source,
             out,
             recipe=recipe,
+            teacher=guide,
             process=process,
             on_step=bar.update if bar else _ignore,
             on_epoch=on_epoch,
