@@ -1,0 +1,130 @@
+"""nas2edge export: a sub-network as a bundle, with proof that it is the one that was searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nas2edge.cli._common import echo_json, json_option, result_console
+from nas2edge.errors import EngineNotBuiltError, InputError
+from nas2edge.export.registry import load_exporter, target_names
+from nas2edge.optional import require
+from nas2edge.subnet_file import SubnetFile, read_subnet
+
+if TYPE_CHECKING:
+    from nas2edge.export.exporter import BatchRange
+    from nas2edge.export.pipeline import ExportResult
+    from nas2edge.export.stages import Stage
+
+_MARKS = {"passed": "[green]ok[/]  ", "failed": "[red]FAIL[/]", "skipped": "[yellow]--[/]  "}
+
+
+@click.command("export")
+@click.argument("subnet", type=click.Path(path_type=Path))
+@click.option("--to", "target", required=True, help=f"Target: {', '.join(target_names())}.")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: bundles/SPACE-ID-TARGET]")
+@click.option("--supernet", help="A run's folder, or an embedded supernet.  [default: the one in SUBNET]")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Images of your own.  [default: those beside the weights]"
+)
+@click.option(
+    "--recalibrate", type=click.IntRange(min=0), help="Calibration images to use; 0 for none.  [default: all]"
+)
+@click.option("--opset", default=17, show_default=True, help="ONNX operator set; TensorRT before 8.4 needs 13.")
+@click.option("--batch", default="1", show_default=True, help="Batch size, or MIN:OPT:MAX for any in between.")
+@click.option("--force", is_flag=True, help="Replace a bundle of another sub-network.")
+@json_option
+def command(
+    subnet: Path,
+    target: str,
+    out: Path | None,
+    supernet: str | None,
+    data: Path | None,
+    recalibrate: int | None,
+    opset: int,
+    batch: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Freeze a sub-network, and check at every step that nothing changed.
+
+    SUBNET is a subnet.json, as search writes it. The bundle holds model.onnx, the engine if one was asked for, report.md
+    with the verdict of each step, manifest.json, and parity.npz to compare with on the device.
+
+    Example: nas2edge export subnet.json --to trt
+    """
+    load_exporter(target)
+    require("torch", "PIL", extra="export", purpose="exporting a sub-network")
+    file, sizes = read_subnet(subnet), _batch(batch)
+    source = supernet or (file.supernet or {}).get("source")
+    if source is None:
+        raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
+    from nas2edge.export.pipeline import ExportRequest, export
+    from nas2edge.supernet.checkpoint import load_supernet
+
+    loaded = load_supernet(source)
+    _check_weights(file, loaded.info.sha256, source, given=supernet is not None)
+    console = result_console(as_json=as_json)
+    console.print(f"sub-network {file.subnet.id} of {file.space.name}, weights of {source}\n")
+
+    def on_stage(stage: Stage) -> None:
+        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {stage.summary}  ({stage.seconds:.1f} s)")
+
+    result = export(
+        ExportRequest(
+            file=file,
+            supernet=loaded,
+            target=target,
+            out=out or Path("bundles") / f"{file.space.name}-{file.subnet.id}-{target}",
+            data=data,
+            recalibrate=recalibrate,
+            opset=opset,
+            batch=sizes,
+            force=force,
+        ),
+        on_stage=on_stage,
+    )
+    _report(result, target, as_json=as_json)
+    if result.engine_error:
+        raise EngineNotBuiltError(result.engine_error)
+
+
+def _report(result: ExportResult, target: str, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(
+            {
+                "format": "nas2edge.export",
+                "version": 1,
+                "bundle": str(result.folder),
+                "target": target,
+                "engine_error": result.engine_error or None,
+                "accuracy": result.accuracy,
+                "stages": [{"name": s.name, "verdict": s.verdict, "summary": s.summary} for s in result.stages],
+            }
+        )
+        return
+    console = result_console(as_json=False)
+    names = sorted(file.name for file in result.folder.iterdir())
+    console.print(f"\nwrote {result.folder}/: {', '.join(names)}", soft_wrap=True)
+
+
+def _check_weights(file: SubnetFile, sha256: str, source: str, *, given: bool) -> None:
+    expected = (file.supernet or {}).get("sha256")
+    if expected and expected != sha256 and not given:
+        raise InputError(
+            f"{source} is not the supernet that the sub-network was searched with (sha256 {sha256[:12]}, not "
+            f"{expected[:12]}); search again, or name the weights to use by --supernet"
+        )
+
+
+def _batch(text: str) -> BatchRange:
+    parts = text.split(":")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) not in (1, 3):
+        raise InputError(f"batch {text!r} does not read; expected a size such as 1, or MIN:OPT:MAX such as 1:4:16")
+    sizes = [int(part) for part in parts]
+    low, usual, high = sizes * 3 if len(sizes) == 1 else sizes
+    if not low <= usual <= high:
+        raise InputError(f"batch {text!r} is out of order; expected MIN <= OPT <= MAX")
+    return low, usual, high

@@ -1,0 +1,64 @@
+"""What an export target must be able to do. A target is one final class; other packages may add theirs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+BatchRange = tuple[int, int, int]
+"""Least, most common and greatest batch size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """What a target made of an ONNX file.
+
+    Args:
+        target: Name of the target.
+        files: The files, all in the bundle's folder; the first is the one that a runtime loads.
+        runtime: What built it and will load it, with its version.
+        notes: Anything else worth keeping in the manifest.
+        why_not_run: Why it cannot be run on this machine; empty if it can.
+    """
+
+    target: str
+    files: tuple[Path, ...]
+    runtime: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    why_not_run: str = ""
+
+
+class Exporter(ABC):
+    """Builds an artefact from an ONNX file, and runs it where that is possible."""
+
+    name: ClassVar[str]
+    """What `--to` calls the target."""
+
+    hashable: ClassVar[bool] = True
+    """Whether building twice gives the same bytes, so that a hash of the files means something."""
+
+    @abstractmethod
+    def build(self, model: Path, *, batch: BatchRange) -> Artefact:
+        """Builds the artefact beside the model.
+
+        Args:
+            model: An ONNX file in the bundle's folder.
+            batch: Batch sizes that the artefact must take; all three are equal for a fixed batch.
+
+        Raises:
+            EngineNotBuiltError: The builder is missing or failed; says what to do.
+        """
+
+    @abstractmethod
+    def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Runs the artefact on images (N, 3, R, R) and returns logits (N, classes); N is any number.
+
+        Raises:
+            EngineNotBuiltError: The artefact cannot be run on this machine.
+        """

@@ -1,0 +1,121 @@
+"""Comparison of two recorded outputs; nothing here runs a network.
+
+>>> compare(reference, exported, tolerance=FLOAT32).passed
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What two outputs may differ by.
+
+    Args:
+        max_abs: Greatest difference of any logit, in units of the largest reference logit (but at least of 1).
+        min_cosine: Least cosine of any image's two logit vectors.
+        min_top1_agreement: Least share of images with the same predicted class.
+    """
+
+    max_abs: float
+    min_cosine: float = -1.0
+    min_top1_agreement: float = 0.0
+
+
+EXACT = Tolerance(max_abs=0.0)
+FLOAT32 = Tolerance(max_abs=1e-4, min_cosine=0.99999)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """How two outputs differ, and whether a tolerance allows it.
+
+    Args:
+        images: Images compared.
+        max_abs: Greatest absolute difference of a logit.
+        mean_abs: Mean absolute difference.
+        rel_l2: Norm of the difference over the norm of the reference.
+        cosine: Least cosine over the images.
+        top1_agreement: Share of images with the same predicted class.
+        not_finite: Values that are NaN or infinite, of both together.
+        tolerance: What was allowed.
+        scale: What `tolerance.max_abs` is multiplied by: the largest reference logit, at least 1.
+    """
+
+    images: int
+    max_abs: float
+    mean_abs: float
+    rel_l2: float
+    cosine: float
+    top1_agreement: float
+    not_finite: int
+    tolerance: Tolerance
+    scale: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all values are finite and within the tolerance."""
+        return not self.explain()
+
+    def explain(self) -> str:
+        """Returns what is beyond the tolerance, in words; empty if nothing is."""
+        allowed = self.tolerance
+        reasons = []
+        if self.not_finite:
+            reasons.append(f"{self.not_finite} values are not finite")
+        if not self.max_abs <= allowed.max_abs * self.scale:
+            reasons.append(f"a logit differs by {self.max_abs:.3g}, allowed are {allowed.max_abs * self.scale:.3g}")
+        if not self.cosine >= allowed.min_cosine:
+            reasons.append(f"the least cosine is {self.cosine:.6f}, allowed are {allowed.min_cosine:.6f}")
+        if not self.top1_agreement >= allowed.min_top1_agreement:
+            reasons.append(f"{self.top1_agreement:.2%} of the predictions agree, {allowed.min_top1_agreement:.2%} must")
+        return "; ".join(reasons)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form; values that are not finite become null."""
+        raw = asdict(self)
+        metrics = {name: value if np.isfinite(value) else None for name, value in raw.items() if name != "tolerance"}
+        return {**metrics, "tolerance": raw["tolerance"], "passed": self.passed, "reason": self.explain()}
+
+
+def compare(
+    reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], *, tolerance: Tolerance
+) -> ParityReport:
+    """Compares two outputs of the same images.
+
+    Args:
+        reference: Logits (N, classes).
+        other: Logits (N, classes).
+        tolerance: What they may differ by.
+
+    Raises:
+        ValueError: The shapes differ or are not (N, classes).
+    """
+    if reference.shape != other.shape or reference.ndim != 2 or not reference.size:
+        raise ValueError(f"outputs of shapes {reference.shape} and {other.shape} cannot be compared")
+    a, b = reference.astype(np.float64), other.astype(np.float64)
+    not_finite = int(np.count_nonzero(~np.isfinite(a)) + np.count_nonzero(~np.isfinite(b)))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        difference = np.abs(a - b)
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        same = (a == b).all(axis=1)
+        cosine = np.where(same, 1.0, (a * b).sum(axis=1) / norms)
+        size = np.linalg.norm(a)
+        rel_l2 = 0.0 if same.all() else float(np.linalg.norm(a - b) / size) if size else float("inf")
+    return ParityReport(
+        images=len(a),
+        max_abs=float(difference.max()),
+        mean_abs=float(difference.mean()),
+        rel_l2=rel_l2,
+        cosine=float(cosine.min()),
+        top1_agreement=float((a.argmax(axis=1) == b.argmax(axis=1)).mean()),
+        not_finite=not_finite,
+        tolerance=tolerance,
+        scale=max(1.0, float(np.abs(a).max())) if not not_finite else 1.0,
+    )
