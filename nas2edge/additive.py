@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,28 +131,32 @@ def _stem_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piec
     def total(resolution: int, width: int) -> float:
         return value(stem_layer(space, resolution=resolution, out_chs=width))
 
-    return _tabulate(space, ["resolution", "width.0"], total)
+    genes = ["resolution", "width.0"]
+    return _piece(space, genes, _values(space, genes, total))
 
 
 def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]) -> Piece:
     side = _sides(space, before_stage=i)
+    depths = space.stages[i].depth
 
-    def total(resolution: int, in_chs: int, width: int, depth: int, kernel_size: int, expand_ratio: int) -> float:
+    def ends(resolution: int, in_chs: int, width: int, kernel_size: int, expand_ratio: int) -> tuple[float, float]:
         layers = stage_layers(
             space,
             i,
             hw_in=side[resolution],
             in_chs=in_chs,
             width=width,
-            depth=min(depth, 2),
+            depth=min(depths[-1], 2),
             kernel_size=kernel_size,
             expand_ratio=expand_ratio,
         )
-        # Blocks after the second are the second again.
-        return value(layers[0]) + (depth - 1) * value(layers[-1])
+        return value(layers[0]), value(layers[-1])
 
-    genes = ["resolution", f"width.{i}", f"width.{i + 1}", f"depth.{i}", f"kernel_size.{i}", f"expand_ratio.{i}"]
-    return _tabulate(space, genes, total)
+    genes = ["resolution", f"width.{i}", f"width.{i + 1}", f"kernel_size.{i}", f"expand_ratio.{i}"]
+    first, again = np.moveaxis(_values(space, genes, ends), -1, 0)
+    # Blocks after the second are the second again; depth becomes the axis after the widths.
+    table = first[..., None] + (np.array(depths) - 1) * again[..., None]
+    return _piece(space, [*genes[:3], f"depth.{i}", *genes[3:]], np.moveaxis(table, -1, 3))
 
 
 def _head_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piece:
@@ -161,16 +166,21 @@ def _head_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piec
     def total(resolution: int, in_chs: int, width: int) -> float:
         return value(head_layer(space, hw_in=side[resolution], in_chs=in_chs, width=width))
 
-    return _tabulate(space, ["resolution", f"width.{n}", f"width.{n + 1}"], total)
+    genes = ["resolution", f"width.{n}", f"width.{n + 1}"]
+    return _piece(space, genes, _values(space, genes, total))
 
 
-def _tabulate(space: SearchSpace, genes: list[str], total: Callable[..., float]) -> Piece:
+def _values(space: SearchSpace, genes: list[str], value: Callable[..., Any]) -> npt.NDArray[np.float64]:
+    """Calls `value` for every combination of the genes' choices: one axis a gene, and one for a tuple's entries."""
+    choices = [space.choices[space.genes.index(gene)] for gene in genes]
+    flat = np.array([value(*values) for values in product(*choices)])
+    return flat.reshape(*(len(values) for values in choices), *flat.shape[1:])
+
+
+def _piece(space: SearchSpace, genes: list[str], table: npt.NDArray[np.float64]) -> Piece:
     columns = [space.genes.index(gene) for gene in genes]
-    choices = [space.choices[column] for column in columns]
-    sizes = [len(values) for values in choices]
-    table = np.array([total(*values) for values in product(*choices)]).reshape(sizes)
-    strides = np.array([int(np.prod(sizes[i + 1 :])) for i in range(len(sizes))], dtype=np.int64)
-    return Piece(columns=columns, strides=strides, table=table)
+    strides = np.array([int(np.prod(table.shape[i + 1 :])) for i in range(table.ndim)], dtype=np.int64)
+    return Piece(columns=columns, strides=strides, table=np.ascontiguousarray(table))
 
 
 def _sides(space: SearchSpace, *, before_stage: int) -> dict[int, int]:
