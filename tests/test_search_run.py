@@ -126,6 +126,13 @@ def test_limits_that_cannot_be_met_together_end_with_the_closest(guided: bool) -
         _search(latency={"pi": LATENCY, "pixel": opposite}, constraints=constraints, evaluations=200, guided=guided)
 
 
+def test_a_limit_of_an_opaque_metric_is_missed_only_after_searching() -> None:
+    constraint = Constraint(metric="latency_ms", limit=0.1, device="pi")
+
+    with pytest.raises(InfeasibleError, match="was found that meets latency on pi <= 100 us, of .*: 149 us, 49 % over"):
+        _search(latency={"pi": lambda codes: LATENCY(codes)}, constraints=[constraint])
+
+
 def test_a_limit_beyond_reach_is_said_not_to_bind() -> None:
     constraints = [Constraint(metric="macs", limit=1e9), Constraint(metric="params", limit=12_000)]
 

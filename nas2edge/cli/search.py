@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from nas2edge.additive import AdditiveMetric
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
 from nas2edge.errors import InputError
 from nas2edge.files import atomic_path
-from nas2edge.plan import plan
+from nas2edge.plan import LayerSpec
 from nas2edge.search import Candidate, Constraint, SearchResult, search
 from nas2edge.search.limits import Metric, summary
 from nas2edge.search.pareto_file import AccuracySource, Origin, TableSource, chosen_subnet, pareto_to_dict
 from nas2edge.search.run import codes_from_evaluator
-from nas2edge.space import SearchSpace, SubnetConfig
+from nas2edge.space import SearchSpace
 from nas2edge.spaces import load_space
 from nas2edge.subnet_file import subnet_to_dict
 from nas2edge.units import format_count, format_latency, parse_count, parse_latency_ms
@@ -232,10 +233,16 @@ def _load_tables(
 
 
 def _measured_share(table: LatencyTable, space: SearchSpace) -> Metric:
-    def share(subnets: Sequence[SubnetConfig]) -> list[float]:
-        return [table.estimate(plan(space, subnet)).measured_share for subnet in subnets]
+    """Returns what `LatencyTable.estimate` calls measured_share, as a metric of populations."""
+    if table.kind == "estimated":
+        return lambda codes: np.zeros(len(codes))
 
-    return codes_from_evaluator(space, share)
+    def measured_ms(layer: LayerSpec) -> float:
+        row = table.row(layer)
+        return row.ms if row.status == "measured" else 0.0
+
+    measured, total = AdditiveMetric(space, measured_ms), AdditiveMetric(space, lambda layer: table.row(layer).ms)
+    return lambda codes: measured(codes) / total(codes)
 
 
 def _constraints(

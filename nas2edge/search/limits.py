@@ -87,15 +87,16 @@ def check_limits(space: SearchSpace, constraints: Sequence[tuple[Constraint, Met
 def jointly_infeasible(
     space: SearchSpace, constraints: Sequence[Constraint], closest: Candidate, *, examined: int
 ) -> InfeasibleError:
-    """Returns the error for constraints that no examined sub-network meets together."""
+    """Returns the error for constraints that no examined sub-network meets, or meets together."""
     values = []
     for constraint in constraints:
         value = closest.value(constraint)
         over = constraint.violation(value)
         needed = format_metric(constraint.metric, rounded_up(constraint.metric, value))
         values.append(f"{constraint.describe()}: {needed}" + (f", {100 * over:.2g} % over" if over else ", met"))
+    together = " all constraints together" if len(constraints) > 1 else f" {constraints[0].describe()}"
     return InfeasibleError(
-        f"no sub-network of the space {space.name!r} was found that meets all constraints together, of {examined} "
+        f"no sub-network of the space {space.name!r} was found that meets{together}, of {examined} "
         f"examined; the closest has {'; '.join(values)} (sub-network {summary(closest.subnet)}); "
         "loosen the limits that are over"
     )
