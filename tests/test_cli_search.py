@@ -1,6 +1,7 @@
 """nas2edge search: options, files, output and exit codes, with hand-made tables and a made-up evaluator."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,6 +125,7 @@ def test_output_says_where_each_figure_comes_from_and_what_is_next() -> None:
 
     assert "jetson-orin-nano" in output
     assert "estimated" in output
+    assert re.search(r"latency on jetson-orin-nano: \d\d\.\d ± \d\.\d ms, estimated; 0 %", output)
     assert "0 % of it from measured rows" in output
     assert "± 0.08 from published-points (a curve over MACs through 8 published networks" in output
     assert "searched: 1,500 accuracies" in output

@@ -340,9 +340,12 @@ def _shown(result: SearchResult) -> list[Candidate]:
 
 
 def _latency(candidate: Candidate, name: str) -> str:
-    text = format_latency(candidate.latency_ms[name])
-    sigma = candidate.latency_sigma_ms.get(name)
-    return text if sigma is None else f"{text} ± {format_latency(sigma)}"
+    """Writes a latency and its error in one unit and with equal decimals: 2.60 ± 0.67 ms."""
+    latency, sigma = candidate.latency_ms[name], candidate.latency_sigma_ms[name]
+    unit = format_latency(latency).split()[-1]
+    scale = {"s": 1e-3, "ms": 1.0, "us": 1e3}[unit]
+    decimals = max(0, 2 - math.floor(math.log10(latency * scale)))
+    return f"{latency * scale:.{decimals}f} ± {sigma * scale:.{decimals}f} {unit}"
 
 
 def _latency_account(best: Candidate, name: str, table: TableSource) -> str:
