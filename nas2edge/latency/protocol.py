@@ -1,0 +1,299 @@
+"""The measurement protocol, apart from any runtime: order, warm-up, repetition, drift guard, repair, resumption.
+
+Every *item* (a block, or a whole network) is visited once in each of two sessions, each in an order of its own. Just
+before and just after a visit a reference block is timed: if that is slower than its floor by more than the drift limit,
+the machine was disturbed, and the item is visited again. Samples during which another process had the core (their CPU
+time is short of the time that passed) are dropped; a visit that has too few others counts as disturbed too. After the
+sessions, items whose quiet visits disagree are visited again. All repetition is bounded; what stays disturbed is kept
+with a wider error.
+
+A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from nas2edge.plan import LayerSpec
+
+Timed = Callable[[int], tuple[float, float]]
+"""Executes its item so many times in a row; returns the seconds that passed, and those that the core worked for it
+(the same number where that is unknown)."""
+
+Prepare = Callable[[Sequence[LayerSpec]], Timed]
+"""Builds consecutive layers for execution."""
+
+_FLOOR_PERCENTILE = 5.0
+_REFERENCE_SAMPLES = 7
+_PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone
+_MIN_REL_SIGMA = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How thoroughly to measure.
+
+    Args:
+        time_per_row_s: Seconds of timed runs an item, over both sessions.
+        sessions: Passes over all items.
+        sample_s: Least duration of one timed sample; short items run many times within it.
+        min_samples: Least number of samples in a visit.
+        preempted_limit: Share of a sample that the core may work for others.
+        warmup_s: Seconds of untimed runs before a visit, at least two runs.
+        drift_limit: How much slower than its floor the reference may be.
+        spread_limit: How much an item's two visits may differ.
+        retries: Visits repeated at once after a disturbance.
+        repairs: Further passes over the items that are disturbed or disagree.
+        save_every: Visits between two saves.
+    """
+
+    time_per_row_s: float = 0.25
+    sessions: int = 2
+    sample_s: float = 2e-4
+    min_samples: int = 5
+    preempted_limit: float = 0.02
+    warmup_s: float = 0.01
+    drift_limit: float = 0.03
+    spread_limit: float = 0.03
+    retries: int = 1
+    repairs: int = 3
+    save_every: int = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Something to measure: consecutive layers under a name of its own.
+
+    Args:
+        id: Its name in partial files.
+        layers: The layers.
+        share: Factor on the time spent on it.
+    """
+
+    id: str
+    layers: tuple[LayerSpec, ...]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """Statistics of one visit in milliseconds a run.
+
+    Args:
+        n: Runs that were timed.
+        reference: The slower of the reference's times before and after.
+        alone: Whether no other process had the core during the samples.
+    """
+
+    n: int
+    min: float
+    p10: float
+    p50: float
+    p90: float
+    std: float
+    reference: float
+    alone: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What the visits of one item come to, in milliseconds.
+
+    Args:
+        n: Runs that were timed.
+        min: Fastest run; p10, p50 and p90 are quantiles of the runs, std their standard deviation.
+        rel_sigma: Expected relative error of p50, from the difference of the two visits and the disturbance.
+        quiet: Whether the reference was at its floor during both visits.
+    """
+
+    n: int
+    min: float
+    p10: float
+    p50: float
+    p90: float
+    std: float
+    rel_sigma: float
+    quiet: bool
+
+
+Visits = dict[str, list[Visit]]
+
+
+@final
+class Guard:
+    """Times the reference block and remembers its floor.
+
+    Args:
+        reference: The reference block.
+        seen: Earlier times of it in milliseconds, from a measurement that is resumed.
+    """
+
+    def __init__(self, reference: Timed, seen: Sequence[float] = ()) -> None:
+        self._reference = reference
+        self._seen = list(seen)
+        self._runs = max(1, math.ceil(1e-4 / max(min(reference(1)[0] for _ in range(20)), 1e-9)))
+        for _ in range(20):
+            self.check()
+
+    def check(self) -> float:
+        """Times the reference now; returns milliseconds."""
+        samples = [self._reference(self._runs)[0] / self._runs for _ in range(_REFERENCE_SAMPLES)]
+        self._seen.append(float(np.median(samples)) * 1e3)
+        return self._seen[-1]
+
+    @property
+    def floor(self) -> float:
+        """The reference's time on a quiet machine: a low percentile of all that were seen, in milliseconds."""
+        return float(np.percentile(self._seen, _FLOOR_PERCENTILE))
+
+
+def measure(
+    items: Sequence[Item],
+    *,
+    prepare: Prepare,
+    guard: Guard,
+    options: Options,
+    rng: np.random.Generator,
+    visits: Visits,
+    save: Callable[[Visits], None],
+    progress: Callable[[int, int], None],
+) -> dict[str, Measurement]:
+    """Measures all items; returns one measurement an item.
+
+    Args:
+        items: What to measure.
+        prepare: Builds an item for execution.
+        guard: The drift guard.
+        options: How thoroughly.
+        rng: Draws the order.
+        visits: Visits of an interrupted measurement; they count, and new ones are appended.
+        save: Called every so many visits with all of them.
+        progress: Called after every visit of the sessions with (done, planned), and of the repairs likewise.
+    """
+    for session in range(options.sessions):
+        due = [item for item in items if len(visits.get(item.id, ())) <= session]
+        _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress)
+    for _ in range(options.repairs):
+        due = [item for item in items if _needs_repair(visits[item.id], floor=guard.floor, options=options)]
+        if not due:
+            break
+        _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress)
+    save(visits)
+    return {item.id: summarise(visits[item.id], floor=guard.floor, options=options) for item in items}
+
+
+def summarise(visits: Sequence[Visit], *, floor: float, options: Options) -> Measurement:
+    """Combines the two fastest quiet visits of an item, or the two fastest of all if fewer than two are quiet."""
+    chosen, quiet = _chosen(visits, floor=floor, options=options)
+    medians = [visit.p50 for visit in chosen]
+    p50 = float(np.mean(medians))
+    spread = (max(medians) - min(medians)) / p50 / math.sqrt(2.0)
+    drift = 0.0 if quiet else max(visit.reference for visit in chosen) / floor - 1.0
+    return Measurement(
+        n=sum(visit.n for visit in chosen),
+        min=min(visit.min for visit in chosen),
+        p10=float(np.mean([visit.p10 for visit in chosen])),
+        p50=p50,
+        p90=float(np.mean([visit.p90 for visit in chosen])),
+        std=float(np.sqrt(np.mean([visit.std**2 for visit in chosen]))),
+        rel_sigma=max(spread, drift, _MIN_REL_SIGMA),
+        quiet=quiet,
+    )
+
+
+def visits_from_dict(raw: Mapping[str, Any]) -> Visits:
+    """Reads visits as a partial file holds them: by item, a list of `Visit.to_dict`."""
+    return {name: [Visit(**visit) for visit in entries] for name, entries in raw.items()}
+
+
+def _pass(
+    items: Sequence[Item],
+    *,
+    prepare: Prepare,
+    guard: Guard,
+    options: Options,
+    rng: np.random.Generator,
+    visits: Visits,
+    save: Callable[[Visits], None],
+    progress: Callable[[int, int], None],
+) -> None:
+    for done, index in enumerate(rng.permutation(len(items)).tolist(), start=1):
+        item = items[index]
+        timed = prepare(item.layers)
+        for _ in range(1 + options.retries):
+            visit = _visit(timed, guard=guard, options=options, share=item.share)
+            visits.setdefault(item.id, []).append(visit)
+            if _is_quiet(visit, floor=guard.floor, options=options):
+                break
+        if done % options.save_every == 0:
+            save(visits)
+        progress(done, len(items))
+
+
+def _visit(timed: Timed, *, guard: Guard, options: Options, share: float) -> Visit:
+    once = _warm_up(timed, seconds=options.warmup_s)
+    runs = max(1, math.ceil(options.sample_s / once))
+    budget = options.time_per_row_s * share / options.sessions
+    before = guard.check()
+    samples: list[float] = []
+    alone: list[float] = []
+    spent = 0.0
+    while spent < budget or (len(alone) < options.min_samples and spent < _PATIENCE * budget):
+        elapsed, worked = timed(runs)
+        samples.append(elapsed / runs)
+        if worked >= elapsed * (1.0 - options.preempted_limit):
+            alone.append(elapsed / runs)
+        spent += elapsed
+    enough = len(alone) >= options.min_samples
+    ms = np.array(alone if enough else samples) * 1e3
+    p10, p50, p90 = _percentiles(ms)
+    return Visit(
+        n=runs * len(ms),
+        min=float(ms.min()),
+        p10=p10,
+        p50=p50,
+        p90=p90,
+        std=float(ms.std()),
+        reference=max(before, guard.check()),
+        alone=enough,
+    )
+
+
+def _warm_up(timed: Timed, *, seconds: float) -> float:
+    """Runs an item for a while; returns the seconds of its fastest run."""
+    fastest, spent, runs = math.inf, 0.0, 0
+    while spent < seconds or runs < 2:
+        elapsed = max(timed(1)[0], 1e-9)
+        fastest, spent, runs = min(fastest, elapsed), spent + elapsed, runs + 1
+    return fastest
+
+
+def _percentiles(ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    p10, p50, p90 = np.percentile(ms, [10, 50, 90]).tolist()
+    return p10, p50, p90
+
+
+def _is_quiet(visit: Visit, *, floor: float, options: Options) -> bool:
+    return visit.alone and visit.reference <= floor * (1.0 + options.drift_limit)
+
+
+def _chosen(visits: Sequence[Visit], *, floor: float, options: Options) -> tuple[list[Visit], bool]:
+    quiet = [visit for visit in visits if _is_quiet(visit, floor=floor, options=options)]
+    pool = quiet if len(quiet) >= 2 else list(visits)
+    return sorted(pool, key=lambda visit: visit.p50)[:2], len(quiet) >= 2
+
+
+def _needs_repair(visits: Sequence[Visit], *, floor: float, options: Options) -> bool:
+    chosen, quiet = _chosen(visits, floor=floor, options=options)
+    fastest, slowest = chosen[0].p50, chosen[-1].p50
+    return not quiet or slowest > fastest * (1.0 + options.spread_limit)
