@@ -80,7 +80,13 @@ class SubnetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, as it stands under "subnet" in subnet.json."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            "resolution": self.resolution,
+            "width": list(self.width),
+            "depth": list(self.depth),
+            "kernel_size": list(self.kernel_size),
+            "expand_ratio": list(self.expand_ratio),
+        }
 
     @classmethod
     def from_dict(cls, raw: Any) -> SubnetConfig:

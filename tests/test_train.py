@@ -139,29 +139,79 @@ def test_a_run_learns_and_leaves_what_a_search_needs(space, data, tmp_path):
 
     assert records[-1]["accuracy_largest"] == 100.0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "supernet.safetensors", "images.zip", "log.jsonl", "checkpoint.safetensors",
+        "supernet.safetensors", "images.zip", "log.jsonl", "checkpoint.safetensors", "checkpoint.previous.safetensors",
     }  # fmt: skip
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_resumed_run_ends_with_the_same_weights(space, data, tmp_path):
-    whole = train(space, *data, tmp_path / "whole", recipe=RECIPE)
+class Killed(Exception):
+    """Ends a run as a signal would that cannot be caught."""
 
-    class Killed(Exception):
-        pass
 
-    def kill(progress):
-        if progress.epoch == 1 and progress.step == 2:
+def killer(at: tuple[int, int]):
+    def on_step(progress):
+        if (progress.epoch, progress.step) == at:
             raise Killed
 
-    with pytest.raises(Killed):
-        train(space, *data, tmp_path / "cut", recipe=RECIPE, on_step=kill)
-    resumed = train(space, *data, tmp_path / "cut", recipe=RECIPE)
+    return on_step
 
-    a, b = load_file(whole), load_file(resumed)
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def whole(space, data, tmp_path_factory) -> Path:
+    """The weights of a run that nothing interrupted."""
+    return train(space, *data, tmp_path_factory.mktemp("whole"), recipe=RECIPE)
+
+
+@pytest.mark.parametrize("at", [(0, 2), (0, 5), (1, 1), (1, 4)])
+@pytest.mark.parametrize("checkpoint_s", [0.0, 1e9], ids=["every step", "every epoch"])
+def test_a_killed_run_goes_on_to_the_same_weights(space, data, whole, tmp_path, at, checkpoint_s):
+    with pytest.raises(Killed):
+        train(space, *data, tmp_path, recipe=RECIPE, checkpoint_s=checkpoint_s, on_step=killer(at))
+    records: list[dict[str, float]] = []
+    resumed = train(space, *data, tmp_path, recipe=RECIPE, on_epoch=records.append)
+
+    assert same_weights(whole, resumed)
+    assert (tmp_path / "log.jsonl").read_text().count("\n") == 2
+
+
+def test_a_stopped_run_saves_and_goes_on(space, data, whole, tmp_path):
+    answers = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        train(space, *data, tmp_path, recipe=RECIPE, stop=lambda: next(answers))
+    steps: list[int] = []
+    resumed = train(space, *data, tmp_path, recipe=RECIPE, on_step=lambda progress: steps.append(progress.step))
+
+    assert steps[0] == 4
+    assert same_weights(whole, resumed)
+
+
+def test_the_losses_of_an_interrupted_epoch_are_those_of_the_whole(space, data, tmp_path):
+    whole_log: list[dict[str, float]] = []
+    train(space, *data, tmp_path / "a", recipe=RECIPE, on_epoch=whole_log.append)
+    with pytest.raises(Killed):
+        train(space, *data, tmp_path / "b", recipe=RECIPE, checkpoint_s=0.0, on_step=killer((0, 3)))
+    log: list[dict[str, float]] = []
+    train(space, *data, tmp_path / "b", recipe=RECIPE, on_epoch=log.append)
+
+    assert [line["loss_largest"] for line in log] == [line["loss_largest"] for line in whole_log]
+
+
+def test_a_truncated_checkpoint_falls_back_on_the_one_before(space, data, whole, tmp_path, caplog):
+    with pytest.raises(Killed):
+        train(space, *data, tmp_path, recipe=RECIPE, checkpoint_s=0.0, on_step=killer((1, 2)))
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+    resumed = train(space, *data, tmp_path, recipe=RECIPE)
+
+    assert "going on from the checkpoint before it" in caplog.text
+    assert same_weights(whole, resumed)
 
 
 def test_a_run_of_other_settings_is_not_overwritten(space, data, tmp_path):

@@ -1,6 +1,7 @@
 """Training from files, and by several processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nas2edge.errors import DataError
-from nas2edge.train.data import FileSource, TrainFiles, list_files
+from nas2edge.train.data import FileSource, Request, TrainFiles, list_files
 from nas2edge.train.processes import ALONE, Process, average_gradients
 
 
@@ -33,31 +34,37 @@ def files(folder) -> TrainFiles:
     return list_files(folder, held_out=4, calibration=8, seed=0)
 
 
+def request(n: int, *, seed: int = 0) -> Request:
+    return Request(images=torch.arange(n), seed=seed)
+
+
 def test_files_are_served_cropped_and_normalised(files):
     source = FileSource(files, image_size=32, auto_augment=True, workers=0)
 
-    batches = list(source.batches([torch.arange(6), torch.arange(6, 12)], seed=0))
+    batches = list(source.batches([request(6), Request(images=torch.arange(6, 12), seed=1)]))
 
     assert [tuple(images.shape) for images, _ in batches] == [(6, 3, 32, 32)] * 2
     assert torch.cat([labels for _, labels in batches]).tolist() == [file.label for file in files.training[:12]]
     assert all(abs(float(images.mean())) < 2.0 for images, _ in batches)
 
 
-def test_equal_seeds_give_equal_batches(files):
-    source = FileSource(files, image_size=32, auto_augment=False, workers=0)
+def test_equal_requests_give_equal_batches_whatever_came_before(files):
+    source = FileSource(files, image_size=32, auto_augment=True, workers=0)
 
-    first, again, other = (next(source.batches([torch.arange(4)], seed=seed))[0] for seed in (1, 1, 2))
+    (first, _), (other, _) = source.batches([request(4, seed=1), request(4, seed=2)])
+    ((again, _),) = source.batches([request(4, seed=1)])
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_worker_processes_serve_the_same_images(files):
-    source = FileSource(files, image_size=32, auto_augment=False, workers=1)
+    alone = FileSource(files, image_size=32, auto_augment=True, workers=0)
+    helped = FileSource(files, image_size=32, auto_augment=True, workers=1)
 
-    images, labels = next(source.batches([torch.arange(5)], seed=0))
+    ((expected, _),), ((images, labels),) = (source.batches([request(5)]) for source in (alone, helped))
 
-    assert images.shape == (5, 3, 32, 32)
+    assert torch.equal(images, expected)
     assert labels.tolist() == [file.label for file in files.training[:5]]
 
 
@@ -68,7 +75,7 @@ def test_a_corrupt_file_is_named(files, tmp_path):
     source._dataset._files = [type(files.training[0])(path=bad, label=0)]
 
     with pytest.raises(DataError, match=r"bad\.jpg does not decode"):
-        next(source.batches([torch.arange(1)], seed=0))
+        next(source.batches([request(1)]))
 
 
 def test_a_lone_process_reduces_nothing():
@@ -80,6 +87,24 @@ def test_a_lone_process_reduces_nothing():
 
     assert Process().first
     assert torch.equal(model.weight.grad, before)
+
+
+@pytest.mark.slow
+def test_a_signal_saves_and_the_same_command_goes_on(folder, tmp_path):
+    command = [sys.executable, "-m", "nas2edge", "train", "--data", str(folder), "--out", str(tmp_path / "run")]
+    command += ["--epochs", "40", "--batch-size", "8", "--held-out", "4", "--calibration", "8", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("epoch"):
+                break
+        running.send_signal(signal.SIGTERM)
+        said = running.stderr.read()
+
+    assert running.returncode == 130
+    assert "saving a checkpoint" in said
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

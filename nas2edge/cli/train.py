@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas2edge.cli._common import echo_json, json_option, result_console
+from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
 from nas2edge.optional import require
 from nas2edge.spaces import load_space
 from nas2edge.train.recipe import DEFAULT_RECIPE, Recipe, load_recipe, recipe_names
+from nas2edge.units import parse_duration_s
 
 if TYPE_CHECKING:
     from nas2edge.train.loop import Progress
@@ -46,6 +50,13 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", default=2, show_default=True, help="Processes that read files, where the recipe asks for it."
 )
+@click.option(
+    "--checkpoint-every",
+    type=Quantity("DURATION", parse_duration_s),
+    default="5min",
+    show_default=True,
+    help="Time between checkpoints; there is one after every epoch besides.",
+)
 @json_option
 def command(
     space: str,
@@ -62,13 +73,14 @@ def command(
     calibration: int,
     threads: int | None,
     workers: int,
+    checkpoint_every: float,
     as_json: bool,
 ) -> None:
     """Train a supernet on a folder of images.
 
     Every step trains the largest sub-network on the labels, and the smallest and some others on what the recipe says:
     the labels, or the largest one's outputs. The run's folder holds weights, a few images for search and export, and a
-    checkpoint, so that the same command goes on after an interruption.
+    checkpoint, so that the same command goes on after an interruption; Ctrl-C and SIGTERM save one and end with 130.
 
     Example: nas2edge train --space tiny --data cifar10.zip --out runs/tiny
     """
@@ -118,6 +130,8 @@ def command(
             recipe=recipe,
             teacher=guide,
             process=process,
+            checkpoint_s=checkpoint_every,
+            stop=_stop_on_signals(),
             on_step=bar.update if bar else _ignore,
             on_epoch=on_epoch,
         )
@@ -147,6 +161,22 @@ def _show(recipe: Recipe, name: str, *, as_json: bool) -> None:
     click.echo(f"# {name}")
     for field, value in asdict(recipe).items():
         click.echo(f"{field} = {json.dumps(value)}")
+
+
+def _stop_on_signals() -> Callable[[], bool]:
+    """Returns whether the user or the system asked to stop; a second request ends the process at once."""
+    asked = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+        click.echo("saving a checkpoint; the same command goes on from it", err=True)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, ask)
+        signal.signal(signal.SIGTERM, ask)
+    return lambda: bool(asked)
 
 
 class _Bar:

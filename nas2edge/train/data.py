@@ -31,6 +31,19 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A batch to be.
+
+    Args:
+        images: Numbers of the images: shape (n,).
+        seed: Of the augmentation.
+    """
+
+    images: Tensor
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainFiles:
     """Files of a run, split so that no image serves both to train and to validate.
 
@@ -57,8 +70,8 @@ class BatchSource(ABC):
         """Returns the number of training images."""
 
     @abstractmethod
-    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        """Yields a batch for each tensor of image numbers; equal seeds give equal batches."""
+    def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
+        """Yields a batch for each request; an equal request gives an equal batch, whatever came before it."""
 
 
 def list_files(source: Path, *, held_out: int, calibration: int, seed: int) -> TrainFiles:
@@ -127,13 +140,14 @@ class MemorySource(BatchSource):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(seed)
+    def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
         mean = torch.tensor(self.preprocess.mean).view(3, 1, 1)
         std = torch.tensor(self.preprocess.std).view(3, 1, 1)
-        for index in indices:
-            images = (self._pixels[index].float() / 255.0 - mean) / std
-            yield flip_and_crop(images, padding=self._padding, generator=generator), self._labels[index]
+        for request in requests:
+            images = (self._pixels[request.images].float() / 255.0 - mean) / std
+            generator = torch.Generator().manual_seed(request.seed)
+            images = flip_and_crop(images, padding=self._padding, generator=generator)
+            yield images, self._labels[request.images]
 
 
 @final
@@ -164,16 +178,11 @@ class FileSource(BatchSource):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def batches(self, indices: Sequence[Tensor], *, seed: int) -> Iterator[Batch]:
+    def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
+        items = [[(image, request.seed + image) for image in request.images.tolist()] for request in requests]
         loader: DataLoader[Batch] = DataLoader(
-            self._dataset,
-            batch_sampler=[index.tolist() for index in indices],
-            num_workers=self._workers,
-            generator=torch.Generator().manual_seed(seed),
-            worker_init_fn=_seed_worker,
+            self._dataset, batch_sampler=items, num_workers=self._workers, worker_init_fn=_single_threaded
         )
-        if not self._workers:
-            torch.manual_seed(seed)
         yield from loader
 
 
@@ -198,16 +207,19 @@ class _Crops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, item: tuple[int, int]) -> Batch:
         from PIL import Image, UnidentifiedImageError
 
-        file = self._files[index]
+        number, seed = item
+        file = self._files[number]
         try:
             with Image.open(io.BytesIO(file.path.read_bytes())) as opened:
                 image = opened.convert("RGB")
         except (UnidentifiedImageError, OSError) as err:
             raise DataError(f"{file.path} does not decode as an image: {err}; repair or remove it") from err
-        return self._transform(image), torch.tensor(file.label)
+        with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
+            torch.manual_seed(seed)
+            return self._transform(image), torch.tensor(file.label)
 
 
 def statistics(images: ImageSet) -> Preprocess:
@@ -219,5 +231,5 @@ def statistics(images: ImageSet) -> Preprocess:
     return Preprocess(image_size=images.pixels.shape[-1], mean=(r, g, b), std=(sr, sg, sb))
 
 
-def _seed_worker(worker: int) -> None:
+def _single_threaded(worker: int) -> None:
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, a checkpoint after each, and a folder with all that a search needs.
+"""The training loop: epochs of steps, checkpoints, and a folder with all that a search needs.
 
 A run's folder ends up with `supernet.safetensors` (the weights), `images.zip` (calibration and validation images),
 `log.jsonl` (one line an epoch) and `checkpoint.safetensors` (weights, momentum and position; a rerun goes on from it).
@@ -26,15 +26,14 @@ from nas2edge.supernet.elastic import Supernet
 from nas2edge.supernet.evaluate import make_evaluator
 from nas2edge.supernet.images import write_zip
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, supernet_info
-from nas2edge.train.data import Batch, BatchSource, TrainFiles
+from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
 from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.processes import Process, average_gradients, wait
 from nas2edge.train.recipe import Recipe
-from nas2edge.train.state import CHECKPOINT_NAME, Position, load_checkpoint, save_checkpoint
+from nas2edge.train.state import load_checkpoint, save_checkpoint
 from nas2edge.train.step import StepLosses, Teacher, add_gradients, make_strategy
 
 LOG_NAME = "log.jsonl"
-_SEED_STRIDE = 100_003
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +66,8 @@ def train(
     recipe: Recipe,
     teacher: Teacher | None = None,
     process: Process | None = None,
+    checkpoint_s: float = 300.0,
+    stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Path:
@@ -80,6 +81,8 @@ def train(
         recipe: The settings.
         teacher: A network to learn from instead of the largest sub-network.
         process: This process's part in a run of several.
+        checkpoint_s: Seconds between checkpoints; there is one after every epoch besides.
+        stop: Asked after every step; if true, a checkpoint is written and the run ends unfinished.
         on_step: Called after every step.
         on_epoch: Called after every epoch with its line of the log; by the first process only.
 
@@ -87,6 +90,7 @@ def train(
         The weights file.
 
     Raises:
+        KeyboardInterrupt: `stop` said so.
         InputError: The folder cannot be written, holds a run of other settings, or the batch does not divide evenly.
         CheckpointError: The folder's checkpoint is corrupt.
         DataError: There are fewer images than a batch has.
@@ -95,12 +99,12 @@ def train(
     run = _Run(space, files, source, out, recipe, teacher, process or Process())
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
-        losses = run.train_epoch(on_step)
+        losses = run.train_epoch(on_step, checkpoint_s=checkpoint_s, stop=stop)
         if run.process.first:
             accuracies = run.save_weights()
             seconds = round(time.monotonic() - started, 1)
             record = {"epoch": run.position.epoch, **losses, **accuracies, "seconds": seconds}
-            run.save_position(record)
+            run.log(record)
             on_epoch(record)
         wait(run.process)
     return out / WEIGHTS_NAME
@@ -131,41 +135,64 @@ class _Run:
         self.model.to(device=process.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, recipe)
         self.strategy = make_strategy(self.model, recipe, teacher=teacher)
-        self.position = Position()
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise InputError(f"cannot make the run's folder {out}: {err.strerror}") from err
-        if (out / CHECKPOINT_NAME).exists():
-            self.position = load_checkpoint(
-                out / CHECKPOINT_NAME, model=self.model, optimizer=self.optimizer, settings=self._settings()
-            )
-            logger.info("going on with %s after epoch %d", out, self.position.epoch)
+        self.position = load_checkpoint(out, model=self.model, optimizer=self.optimizer, settings=self._settings())
+        if self.position.epoch or self.position.step:
+            logger.info("going on with %s after epoch %d, step %d", out, self.position.epoch, self.position.step)
         if process.first:
             with atomic_path(out / IMAGES_NAME) as part:
                 write_zip(part, {"calibration": files.calibration, "validation": files.validation}, files.classes)
         wait(process)
 
-    def train_epoch(self, on_step: Callable[[Progress], None]) -> dict[str, float]:
-        """Runs one epoch and returns the mean losses."""
-        recipe, process, epoch = self.recipe, self.process, self.position.epoch
-        seed = recipe.seed * _SEED_STRIDE + epoch
-        rng = np.random.default_rng((recipe.seed, epoch))
-        order = torch.randperm(len(self.source), generator=torch.Generator().manual_seed(seed))
-        mine = [batch[process.rank :: process.world] for batch in torch.split(order, recipe.batch_size)[: self.steps]]
-        torch.manual_seed(seed * process.world + process.rank)  # drop-connect and dropout
+    def train_epoch(
+        self, on_step: Callable[[Progress], None], *, checkpoint_s: float, stop: Callable[[], bool]
+    ) -> dict[str, float]:
+        """Runs one epoch, or what is left of it, and returns the mean losses."""
+        position = self.position
         self.model.train()
-        total = np.zeros(3)
-        recent = time.monotonic()
-        for step, batch in enumerate(self.source.batches(mine, seed=seed * process.world + process.rank)):
-            losses = self._step(batch, step, rng)
-            total += (losses.largest, losses.random, losses.smallest)
+        saved = recent = time.monotonic()
+        for batch in self.source.batches(self._requests()):
+            losses = self._step(batch)
             now = time.monotonic()
-            speed, recent = recipe.batch_size / (now - recent), now
-            on_step(Progress(epoch=epoch, step=step + 1, steps=self.steps, images_per_second=speed, losses=losses))
-        self.position.epoch += 1
-        largest, random, smallest = (total / self.steps).round(4).tolist()
+            speed, recent = self.recipe.batch_size / (now - recent), now
+            on_step(
+                Progress(
+                    epoch=position.epoch,
+                    step=position.step,
+                    steps=self.steps,
+                    images_per_second=speed,
+                    losses=losses,
+                )
+            )
+            stopped = stop()
+            if stopped or now - saved > checkpoint_s:
+                self.save()
+                saved = now
+            if stopped:
+                raise KeyboardInterrupt
+        largest, random, smallest = (round(value / self.steps, 4) for value in position.total)
+        position.epoch, position.step, position.total = position.epoch + 1, 0, [0.0, 0.0, 0.0]
         return {"loss_largest": largest, "loss_random": random, "loss_smallest": smallest}
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        if self.process.first:
+            save_checkpoint(
+                self.out,
+                model=self.model,
+                optimizer=self.optimizer,
+                position=self.position,
+                settings=self._settings(),
+            )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends a line to the log, and writes the checkpoint that goes with it."""
+        self.position.records.append(record)
+        self.save()
+        write_text(self.out / LOG_NAME, "".join(json.dumps(line) + "\n" for line in self.position.records))
 
     def save_weights(self) -> dict[str, float]:
         """Writes the weights, and returns the validation accuracies of the smallest and the largest."""
@@ -187,37 +214,52 @@ class _Run:
         smallest, largest = evaluator([space.smallest(), space.largest()])
         return {"accuracy_smallest": round(smallest, 2), "accuracy_largest": round(largest, 2)}
 
-    def save_position(self, record: dict[str, Any]) -> None:
-        """Appends a line to the log and writes the checkpoint that goes with it."""
-        self.position.records.append(record)
-        save_checkpoint(
-            self.out / CHECKPOINT_NAME,
-            model=self.model,
-            optimizer=self.optimizer,
-            position=self.position,
-            settings=self._settings(),
+    def _requests(self) -> list[Request]:
+        """Returns this process's share of the batches that are left of the epoch."""
+        recipe, process, position = self.recipe, self.process, self.position
+        order = torch.randperm(
+            len(self.source), generator=torch.Generator().manual_seed(_seed(recipe.seed, position.epoch))
         )
-        write_text(self.out / LOG_NAME, "".join(json.dumps(line) + "\n" for line in self.position.records))
+        batches = torch.split(order, recipe.batch_size)[: self.steps]
+        return [
+            Request(
+                images=batch[process.rank :: process.world],
+                seed=_seed(recipe.seed, position.epoch, step, process.rank),
+            )
+            for step, batch in enumerate(batches)
+            if step >= position.step
+        ]
 
-    def _step(self, batch: Batch, step: int, rng: np.random.Generator) -> StepLosses:
-        recipe, epoch = self.recipe, self.position.epoch
-        images = batch[0].to(self.process.device, memory_format=torch.channels_last)
-        rate = learning_rate(recipe, step=epoch * self.steps + step, steps_per_epoch=self.steps)
+    def _step(self, batch: Batch) -> StepLosses:
+        recipe, process, position = self.recipe, self.process, self.position
+        images = batch[0].to(process.device, memory_format=torch.channels_last)
+        rate = learning_rate(recipe, step=position.epoch * self.steps + position.step, steps_per_epoch=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
+        # A step's randomness depends on nothing but the seed and the position, so there is no state of it to save.
+        torch.manual_seed(_seed(recipe.seed, position.epoch, position.step, process.rank))  # dropout, drop-connect
+        rng = np.random.default_rng((recipe.seed, position.epoch, position.step))
         losses = add_gradients(
-            self.model, images, batch[1].to(images.device), strategy=self.strategy, rng=rng, process=self.process
+            self.model, images, batch[1].to(images.device), strategy=self.strategy, rng=rng, process=process
         )
+        values = (losses.largest, losses.random, losses.smallest)
         if not np.isfinite([losses.largest, losses.smallest]).all():
             raise DivergedError(
-                f"the loss is not finite at epoch {epoch}, step {step} ({losses}); the last checkpoint is "
-                "untouched: lower learning_rate_per_256, or lengthen warmup_epochs, in a new run"
+                f"the loss is not finite at epoch {position.epoch}, step {position.step} ({losses}); the last "
+                "checkpoint is untouched: lower learning_rate_per_256, or lengthen warmup_epochs, in a new run"
             )
-        average_gradients(self.model, self.process)
+        average_gradients(self.model, process)
         torch.nn.utils.clip_grad_value_(self.model.parameters(), recipe.clip_value)
         self.optimizer.step()
+        position.step += 1
+        position.total = [total + value for total, value in zip(position.total, values, strict=True)]
         return losses
 
     def _settings(self) -> dict[str, Any]:
         return {"recipe": asdict(self.recipe), "space": self.model.space.digest, "images": len(self.source)}
+
+
+def _seed(*parts: int) -> int:
+    """Returns a seed that depends on all the numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from nas2edge.errors import CheckpointError, InputError
 from nas2edge.files import atomic_path
 from nas2edge.supernet.checkpoint import load_state
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
+CHECKPOINT_NAME, PREVIOUS_NAME = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,66 +29,97 @@ class Position:
 
     Args:
         epoch: Epochs done.
-        records: One line of the log for each.
+        step: Steps done of the next epoch.
+        total: Sums of the losses of these steps.
+        records: One line of the log for each epoch.
     """
 
     epoch: int = 0
+    step: int = 0
+    total: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_checkpoint(
-    path: Path,
+    folder: Path,
     *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     position: Position,
     settings: Mapping[str, Any],
 ) -> None:
-    """Writes the whole state of a run.
+    """Writes the whole state of a run; the checkpoint before it stays as the previous one.
+
+    Randomness has no state to save: every step's is a function of the seed and the position.
 
     Args:
-        path: The file.
+        folder: The run's folder.
         model: Its weights.
         optimizer: Its momentum.
         position: How far it has come.
         settings: What must be equal for a run to go on from here.
 
     Raises:
-        InputError: The folder cannot be written.
+        InputError: The folder cannot be written; the checkpoints that were there still are.
     """
     state = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for i, parameter in enumerate(model.parameters()):
         buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
         if buffer is not None:
             state[f"momentum.{i}"] = buffer.contiguous()
-    notes = {"epoch": position.epoch, "records": position.records, "settings": settings}
+    notes = {"position": asdict(position), "settings": settings}
+    path = folder / CHECKPOINT_NAME
     with atomic_path(path) as part:
         save_file(state, part, metadata={"nas2edge": json.dumps(notes)})
+        if path.exists():
+            path.replace(folder / PREVIOUS_NAME)
 
 
 def load_checkpoint(
-    path: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]
+    folder: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]
 ) -> Position:
-    """Restores the state of a run, and returns how far it had come.
+    """Restores the state of a run, and returns how far it had come: nowhere if the folder has no checkpoint.
+
+    If the last checkpoint does not read, the one before it is used, and the log says so.
 
     Raises:
-        CheckpointError: The file is corrupt, or its weights do not fit.
+        CheckpointError: No checkpoint that is there reads, or its weights do not fit.
         InputError: The run had other settings.
     """
+    paths = [path for path in (folder / CHECKPOINT_NAME, folder / PREVIOUS_NAME) if path.exists()]
+    problems = []
+    for path in paths:
+        try:
+            notes, state = _read(path)
+        except CheckpointError as err:
+            problems.append(str(err))
+            continue
+        _check_settings(path, notes["settings"], json.loads(json.dumps(settings)))
+        if problems:
+            logger.warning("%s; going on from the checkpoint before it", problems[0])
+        _restore(path, state, model, optimizer)
+        return Position(**notes["position"])
+    if problems:
+        raise CheckpointError("; ".join(problems) + "; remove what is there to start anew")
+    return Position()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             notes = json.loads((file.metadata() or {})["nas2edge"])
-        state = load_file(path)
+        return notes, load_file(path)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as err:
-        raise CheckpointError(f"{path} is not a readable checkpoint ({err}); remove it to start anew") from err
-    _check_settings(path, notes["settings"], json.loads(json.dumps(settings)))
+        raise CheckpointError(f"{path} is not a readable checkpoint ({err})") from err
+
+
+def _restore(path: Path, state: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     weights = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
     load_state(model, weights, where=str(path))
     for i, parameter in enumerate(model.parameters()):
         if f"momentum.{i}" in state:
             buffer = torch.empty_like(parameter).copy_(state[f"momentum.{i}"])
             optimizer.state[parameter]["momentum_buffer"] = buffer
-    return Position(epoch=notes["epoch"], records=notes["records"])
 
 
 def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
