@@ -1,4 +1,4 @@
-"""Optional packages: asked for by name before work starts, so that a missing one is a clear error and not a traceback."""
+"""Optional packages: asked for by name before work starts, so that a missing one is an error that says what to do."""
 
 from __future__ import annotations
 

@@ -10,17 +10,19 @@ the name of a named space, or the space itself as an object, so that a file of o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nas2edge._version import __version__
-from nas2edge.errors import FormatError, SubnetError
+from nas2edge.errors import FormatError, SubnetError, UnknownNameError
 from nas2edge.files import read_document, write_json
 from nas2edge.space import SearchSpace, SubnetConfig, space_from_dict
 from nas2edge.spaces import SPACES, load_space
+from nas2edge.spaces.published import ALPHANET, SPACE, find_published
 
 FORMAT, VERSION = "nas2edge.subnet", 1
+ENDS = ("smallest", "largest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,37 @@ def read_subnet(path: Path) -> SubnetFile:
         constraints=_object(raw, "constraints", path) or {},
         predicted=_object(raw, "predicted", path) or {},
     )
+
+
+def find_subnet(name: str, space: SearchSpace | None = None) -> SubnetFile:
+    """Returns a sub-network by name, or reads one from a file.
+
+    Args:
+        name: "smallest", "largest", a published network such as "alphanet-a3", or the path of a subnet.json.
+        space: The space that it must be a member of; by default that of the name or the file, or tiny.
+
+    Raises:
+        UnknownNameError: The name is unknown, and no path of a JSON file.
+        FormatError: The file cannot be read, or is no subnet.json.
+        SubnetError: The sub-network is not a member of the space.
+    """
+    if name in ENDS:
+        space = space or load_space("tiny")
+        return SubnetFile(space=space, subnet=space.smallest() if name == ENDS[0] else space.largest())
+    if Path(name).suffix == ".json":
+        file = read_subnet(Path(name))
+    else:
+        known = (*ENDS, *(net.name for net in ALPHANET))
+        if name not in known:
+            raise UnknownNameError("sub-network", name, known, see="a file is given with its suffix, .json")
+        file = SubnetFile(space=load_space(SPACE), subnet=find_published(name).subnet)
+    if space is None:
+        return file
+    try:
+        space.validate(file.subnet)
+    except SubnetError as err:
+        raise SubnetError(f"{name}: {err}") from err
+    return replace(file, space=space)
 
 
 def write_subnet(path: Path, file: SubnetFile) -> None:

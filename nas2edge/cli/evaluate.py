@@ -10,18 +10,20 @@ import numpy as np
 
 from nas2edge.cli._common import echo_json, json_option, result_console
 from nas2edge.costs import count
-from nas2edge.errors import SubnetError
 from nas2edge.optional import require
 from nas2edge.plan import plan
 from nas2edge.space import SearchSpace, SubnetConfig
-from nas2edge.subnet_file import read_subnet
+from nas2edge.subnet_file import find_subnet
 from nas2edge.units import format_count
 
 
 @click.command("evaluate")
 @click.option("--supernet", default="builtin:tiny", show_default=True, help="A run's folder, or an embedded supernet.")
 @click.option(
-    "--subnet", "subnets", multiple=True, help="smallest, largest or a subnet.json; repeatable.  [default: both ends]"
+    "--subnet",
+    "subnets",
+    multiple=True,
+    help="smallest, largest, alphanet-a0 (to a6) or a subnet.json; repeatable.  [default: both ends]",
 )
 @click.option("--random", "random", default=0, show_default=True, help="Sub-networks to draw besides.")
 @click.option("--seed", default=0, show_default=True, help="Of the sub-networks drawn.")
@@ -55,7 +57,7 @@ def command(
         torch.set_num_threads(threads)
     loaded = load_supernet(supernet)
     space = loaded.info.space
-    named = {name: _subnet(name, space) for name in subnets or ("smallest", "largest")}
+    named = {name: find_subnet(name, space).subnet for name in subnets or ("smallest", "largest")}
     for i, subnet in enumerate(space.decode(space.sample(random, np.random.default_rng(seed)))):
         named[f"random {i}"] = subnet
     evaluator = make_evaluator(loaded, data=data, split=split)
@@ -90,14 +92,3 @@ def _row(name: str, subnet: SubnetConfig, accuracy: float, space: SearchSpace) -
         "params": costs.params,
         "subnet": subnet.to_dict(),
     }
-
-
-def _subnet(name: str, space: SearchSpace) -> SubnetConfig:
-    if name in ("smallest", "largest"):
-        return space.smallest() if name == "smallest" else space.largest()
-    subnet = read_subnet(Path(name)).subnet
-    try:
-        space.validate(subnet)
-    except SubnetError as err:
-        raise SubnetError(f"{name} is no sub-network of this supernet: {err}") from err
-    return subnet

@@ -11,7 +11,8 @@ from nas2edge.cli._common import echo_json, json_option, result_console
 from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.registry import load_exporter, target_names
 from nas2edge.optional import require
-from nas2edge.subnet_file import SubnetFile, read_subnet
+from nas2edge.subnet_file import SubnetFile, find_subnet
+from nas2edge.supernet.weights_file import supernet_info
 
 if TYPE_CHECKING:
     from nas2edge.export.exporter import BatchRange
@@ -22,7 +23,7 @@ _MARKS = {"passed": "[green]ok[/]  ", "failed": "[red]FAIL[/]", "skipped": "[yel
 
 
 @click.command("export")
-@click.argument("subnet", type=click.Path(path_type=Path))
+@click.argument("subnet")
 @click.option("--to", "target", required=True, help=f"Target: {', '.join(target_names())}.")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: bundles/SPACE-ID-TARGET]")
 @click.option("--supernet", help="A run's folder, or an embedded supernet.  [default: the one in SUBNET]")
@@ -37,7 +38,7 @@ _MARKS = {"passed": "[green]ok[/]  ", "failed": "[red]FAIL[/]", "skipped": "[yel
 @click.option("--force", is_flag=True, help="Replace a bundle of another sub-network.")
 @json_option
 def command(
-    subnet: Path,
+    subnet: str,
     target: str,
     out: Path | None,
     supernet: str | None,
@@ -50,14 +51,16 @@ def command(
 ) -> None:
     """Freeze a sub-network, and check at every step that nothing changed.
 
-    SUBNET is a subnet.json, as search writes it. The bundle holds model.onnx, the engine if asked for, report.md with
-    the verdict of each step, manifest.json, and parity.npz to compare with on the device.
+    SUBNET is a subnet.json, as search writes it, or smallest, largest or alphanet-a0 (to a6) of --supernet. The bundle
+    holds model.onnx, the engine if asked for, report.md with the verdict of each step, manifest.json, and parity.npz to
+    compare with on the device.
 
     Example: nas2edge export subnet.json --to trt
     """
     load_exporter(target)
     require("torch", "PIL", extra="export", purpose="exporting a sub-network")
-    file, sizes = read_subnet(subnet), _batch(batch)
+    sizes = _batch(batch)
+    file = find_subnet(subnet, supernet_info(supernet).space if supernet else None)
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")

@@ -185,7 +185,8 @@ def _supernet_accuracy(supernet: str, data: Path | None) -> _Accuracy:
 
 
 def _published_accuracy(space: SearchSpace) -> _Accuracy:
-    from nas2edge.search.published import PUBLISHED_NETS, PublishedAccuracy
+    from nas2edge.search.published import PublishedAccuracy
+    from nas2edge.spaces.published import ALPHANET
 
     accuracy = PublishedAccuracy(space)
     return _Accuracy(
@@ -193,7 +194,7 @@ def _published_accuracy(space: SearchSpace) -> _Accuracy:
         evaluate=accuracy,
         tested=None,
         error=accuracy.rms_error,
-        note=f"a curve over MACs through {len(PUBLISHED_NETS)} published networks, each left out in turn; "
+        note=f"a curve over MACs through {len(ALPHANET)} published networks, each left out in turn; "
         f"at most {accuracy.max_error:.2f} off there, and blind to all but MACs",
         supernet=None,
         evaluations=50_000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,23 +10,24 @@ import click
 from nas2edge.additive import AdditiveMetric
 from nas2edge.cli._common import echo_json, json_option, result_console
 from nas2edge.costs import count, count_macs, count_params
-from nas2edge.errors import InputError, SubnetError
+from nas2edge.errors import InputError
 from nas2edge.plan import LayerSpec, plan
 from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.spaces import load_space
-from nas2edge.subnet_file import read_subnet
+from nas2edge.spaces.published import ALPHANET, SPACE
+from nas2edge.subnet_file import find_subnet
 from nas2edge.units import format_count
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-ENDS = ("smallest", "largest")
-
 
 @click.command("show")
 @click.option("--space", "space_name", help="A named space, or a .toml file of your own.  [default: tiny]")
 @click.option("--supernet", help="Show the space of these weights: a run's folder or file, or builtin:tiny.")
-@click.option("--subnet", "subnet_name", help="Show the layers of smallest, largest or a subnet.json.")
+@click.option(
+    "--subnet", "subnet_name", help="Show the layers of smallest, largest, alphanet-a0 (to a6) or a subnet.json."
+)
 @json_option
 def command(space_name: str | None, supernet: str | None, subnet_name: str | None, as_json: bool) -> None:
     """Print a search space, or the layers of a sub-network.
@@ -46,11 +46,16 @@ def command(space_name: str | None, supernet: str | None, subnet_name: str | Non
         else:
             _print_space(space)
         return
-    space, subnet = _subnet(subnet_name, space)
+    file = find_subnet(subnet_name, space)
     if as_json:
-        echo_json(_subnet_to_dict(space, subnet))
+        echo_json(_subnet_to_dict(file.space, file.subnet))
     else:
-        _print_subnet(space, subnet)
+        _print_subnet(file.space, file.subnet)
+        published = [net for net in ALPHANET if net.subnet == file.subnet and file.space.name == SPACE]
+        for net in published:
+            click.echo(
+                f"{net.name}: published ImageNet top-1 {net.top1:.2f} % with the weights of AlphaNet, not shipped here"
+            )
 
 
 def _space(space_name: str | None, supernet: str | None) -> SearchSpace | None:
@@ -61,21 +66,6 @@ def _space(space_name: str | None, supernet: str | None) -> SearchSpace | None:
 
         return supernet_info(supernet).space
     return load_space(space_name) if space_name else None
-
-
-def _subnet(name: str, space: SearchSpace | None) -> tuple[SearchSpace, SubnetConfig]:
-    """Returns the sub-network and its space: that of the file, unless one is given."""
-    if name in ENDS:
-        space = space or load_space("tiny")
-        return space, space.smallest() if name == "smallest" else space.largest()
-    file = read_subnet(Path(name))
-    if space is None:
-        return file.space, file.subnet
-    try:
-        space.validate(file.subnet)
-    except SubnetError as err:
-        raise SubnetError(f"{name}: {err}") from err
-    return space, file.subnet
 
 
 def _space_to_dict(space: SearchSpace) -> dict[str, Any]:

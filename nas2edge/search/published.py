@@ -21,66 +21,20 @@ nothing is known there. What follows from that:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count_macs
 from nas2edge.errors import InputError
-from nas2edge.space import Codes, SearchSpace, SubnetConfig
+from nas2edge.space import Codes, SearchSpace
 from nas2edge.spaces import load_space
+from nas2edge.spaces.published import ALPHANET
 
 SOURCE = "published-points"
 SPACE = "attentivenas"
 EXPONENT = -0.75
 _GRID = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedNet:
-    """A network with a published accuracy.
-
-    Args:
-        name: Its name in the AlphaNet repository.
-        top1: ImageNet validation top-1 in percent, of the AlphaNet supernet.
-        subnet: Its configuration.
-    """
-
-    name: str
-    top1: float
-    subnet: SubnetConfig
-
-
-def _net(
-    name: str, top1: float, resolution: int, widths: tuple[int, int, int], depth: str, kernel: str, expand: str
-) -> PublishedNet:
-    # All published networks share the widths that are filled in here.
-    wide6, wide7, head = widths
-    return PublishedNet(
-        name=name,
-        top1=top1,
-        subnet=SubnetConfig(
-            resolution=resolution,
-            width=(16, 16, 24, 32, 64, 112, wide6, wide7, head),
-            depth=tuple(map(int, depth)),
-            kernel_size=tuple(map(int, kernel)),
-            expand_ratio=tuple(map(int, expand)),
-        ),
-    )
-
-
-PUBLISHED_NETS = (
-    _net("A0", 77.87, 192, (192, 216, 1792), "1333331", "3333333", "1444466"),
-    _net("A1", 78.94, 224, (192, 216, 1984), "1333331", "3335353", "1444466"),
-    _net("A2", 79.20, 224, (200, 224, 1984), "1333341", "3333353", "1454466"),
-    _net("A3", 79.41, 224, (208, 224, 1984), "2334351", "3335333", "1444466"),
-    _net("A4", 80.01, 256, (192, 216, 1984), "1334351", "3335353", "1445466"),
-    _net("A5-small", 80.29, 256, (208, 216, 1984), "1334451", "3333353", "1445466"),
-    _net("A5-base", 80.62, 288, (200, 216, 1984), "2343351", "3355333", "1444566"),
-    _net("A6", 80.78, 288, (216, 224, 1984), "1334461", "3333353", "1465466"),
-)
 
 
 class PublishedAccuracy:
@@ -101,9 +55,9 @@ class PublishedAccuracy:
             )
         self._space = space
         self._macs = AdditiveMetric(space, count_macs)
-        codes = space.encode(net.subnet for net in PUBLISHED_NETS)
+        codes = space.encode(net.subnet for net in ALPHANET)
         macs = self._macs(codes)
-        top1 = np.array([net.top1 for net in PUBLISHED_NETS])
+        top1 = np.array([net.top1 for net in ALPHANET])
         residuals = _left_out_residuals(macs, top1)
         self.rms_error = float(np.sqrt((residuals**2).mean()))
         self.max_error = float(np.abs(residuals).max())
