@@ -10,21 +10,21 @@ run() {
 }
 
 run search --device jetson --latency 20ms
-run export subnet.json --to onnx --out demo/onnx --force
-engine="demo/trt holds the same network with an engine built for it"
+run export subnet.json --to onnx
+engine="and an engine that was built from it"
 status=0
-run export subnet.json --to trt --out demo/trt --force || status=$?
+run export subnet.json --to trt || status=$?
 case $status in
 0) ;;
-3) engine="demo/trt holds the same network; no engine could be built on this machine (see above for how to get one)" ;;
+3) engine="but no engine: none could be built on this machine, see above for how to get one" ;;
 *) exit $status ;;
 esac
 
 cat <<END
 
 Done. What this made, in $(pwd):
-  subnet.json   the sub-network that was chosen, and what was predicted of it
-  pareto.json   the whole front that it was chosen from
-  demo/onnx     a bundle: model.onnx, and report.md with the proof that it is the network that was searched
-  $engine
+  subnet.json          the sub-network that was chosen, and what was predicted of it
+  pareto.json          the whole front that it was chosen from
+  bundles/*-onnx       model.onnx, and report.md with the proof that it is the network that was searched
+  bundles/*-trt        the same, $engine
 END
