@@ -50,14 +50,15 @@ class UnknownNameError(InputError):
         kind: What was looked up, in the singular: "device", "space", "target".
         name: The name that was not found.
         known: All names that would have been found.
-        see: What to run or read for the full list, such as "nas2edge devices".
+        see: What to run for the full list, such as "nas2edge devices".
+        suffix: If a path would do too, the suffix that it must have, such as ".json".
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, see: str | None = None) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, see: str = "", suffix: str = "") -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(sorted(known))
-        super().__init__(_unknown_name_message(kind, name, self.known, see))
+        super().__init__(_unknown_name_message(kind, name, self.known, see, suffix))
 
 
 class FormatError(InputError):
@@ -125,7 +126,7 @@ class InfeasibleError(Nas2EdgeError):
     exit_code = 7
 
 
-def _unknown_name_message(kind: str, name: str, known: tuple[str, ...], see: str | None) -> str:
+def _unknown_name_message(kind: str, name: str, known: tuple[str, ...], see: str, suffix: str) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near = near or [other for other in known if name and name in other][:3]
     message = f"unknown {kind} {name!r}"
@@ -133,4 +134,5 @@ def _unknown_name_message(kind: str, name: str, known: tuple[str, ...], see: str
         message += "; did you mean " + " or ".join(repr(other) for other in near) + "?"
     elif known:
         message += f"; known: {', '.join(known[:12])}" + (", ..." if len(known) > 12 else "")
-    return message + (f" See: {see}" if see else "")
+    message += f"; the path of a file must end in {suffix}" if suffix else ""
+    return message + (f"; see: {see}" if see else "")

@@ -95,7 +95,7 @@ def find_subnet(name: str, space: SearchSpace | None = None) -> SubnetFile:
     else:
         known = (*ENDS, *(net.name for net in ALPHANET))
         if name not in known:
-            raise UnknownNameError("sub-network", name, known, see="a file is given with its suffix, .json")
+            raise UnknownNameError("sub-network", name, known, suffix=".json")
         file = SubnetFile(space=load_space(SPACE), subnet=find_published(name).subnet)
     if space is None:
         return file

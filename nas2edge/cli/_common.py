@@ -38,7 +38,7 @@ class Quantity(click.ParamType[T]):
         try:
             return self._parse(value)
         except UnitError as err:
-            self.fail(str(err), param, ctx)
+            raise UnitError(f"{param.opts[-1]}: {err}" if param else str(err)) from err
 
 
 def result_console(*, as_json: bool) -> Console:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nas2edge._version import __version__
-from nas2edge.errors import Nas2EdgeError
+from nas2edge.errors import Nas2EdgeError, UnknownNameError
 
 EPILOG = (
     "Exit codes: 0 ok; 1 a bug of ours; 2 unusable input; 3 artefacts written but engine not built; "
@@ -42,6 +42,13 @@ class _LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"nas2edge.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], _COMMANDS, see="nas2edge --help")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

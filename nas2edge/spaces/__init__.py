@@ -30,7 +30,7 @@ def load_space(name_or_path: str) -> SearchSpace:
     if name_or_path in SPACES:
         return SPACES[name_or_path]()
     if Path(name_or_path).suffix not in (".toml", ".json"):
-        raise UnknownNameError("space", name_or_path, SPACES, see="a file is given with its suffix, .toml or .json")
+        raise UnknownNameError("space", name_or_path, SPACES, suffix=".toml or .json")
     raw = read_document(Path(name_or_path), format="nas2edge.space", version=1)
     try:
         return space_from_dict(raw)

@@ -176,7 +176,7 @@ def _path(name_or_path: str) -> Path:
     if name_or_path.endswith(".toml"):
         return Path(name_or_path)
     if name_or_path not in recipe_names():
-        raise UnknownNameError("recipe", name_or_path, recipe_names(), see="a file is given with its suffix, .toml")
+        raise UnknownNameError("recipe", name_or_path, recipe_names(), suffix=".toml")
     return Path(str(resources.files("nas2edge.train").joinpath("recipes", f"{name_or_path}.toml")))
 
 
