@@ -127,12 +127,12 @@ class InfeasibleError(Nas2EdgeError):
 
 
 def _unknown_name_message(kind: str, name: str, known: tuple[str, ...], see: str, suffix: str) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     near = near or [other for other in known if name and name in other][:3]
     message = f"unknown {kind} {name!r}"
     if near:
         message += "; did you mean " + " or ".join(repr(other) for other in near) + "?"
     elif known:
         message += f"; known: {', '.join(known[:12])}" + (", ..." if len(known) > 12 else "")
-    message += f"; the path of a file must end in {suffix}" if suffix else ""
-    return message + (f"; see: {see}" if see else "")
+    message += f" (a file's path must end in {suffix})" if suffix else ""
+    return message + (f" (see: {see})" if see else "")
