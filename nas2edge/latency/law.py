@@ -37,7 +37,7 @@ ORIN_NANO_LAW = KernelLaw(
 
 ORIN_NANO = Device(
     name="jetson-orin-nano",
-    board="NVIDIA Jetson Orin Nano Developer Kit",
+    board="NVIDIA Jetson Orin Nano",
     chip="Orin (1024 Ampere CUDA cores, 32 tensor cores)",
     runtime="TensorRT",
     runtime_version="10.1",

@@ -20,7 +20,7 @@ USER_FOLDER = Path("latency_tables")
 
 ALIASES = MappingProxyType(
     {
-        "jetson": ("jetson-orin-nano", "the Jetson in production with the lowest price"),
+        "jetson": ("jetson-orin-nano", "the one Jetson whose kernel times are published"),
         "raspberry-pi": ("raspberry-pi-4", "the most common Raspberry Pi"),
         "pixel": ("pixel-6", "a phone's big core"),
         "cpu": ("cpu-epyc-zen4-1t", "a server core, as an example; `nas2edge profile` measures your own machine"),

@@ -11,8 +11,8 @@ A whole network takes
     overhead + slope * (sum of its rows) + spill * (weights in MB - cache in MB, if positive)
 
 where the terms beside the sum come from whole networks that were measured with the rows (`Calibration`); a table
-without calibration is its sum. Its sigma has two parts: each layer's own error, independent from layer to layer, and the
-table's `rel_sigma`, which all layers share: sqrt(sum of (slope * row sigma)^2 + (rel_sigma * ms)^2).
+without calibration is its sum. Its sigma has two parts: each layer's own error, independent from layer to layer, and
+the table's `rel_sigma`, which all layers share: sqrt(sum of (slope * row sigma)^2 + (rel_sigma * ms)^2).
 """
 
 from __future__ import annotations

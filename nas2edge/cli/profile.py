@@ -1,0 +1,202 @@
+"""nas2edge profile: a latency table of this machine, measured; or of a known device, estimated."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.errors import InputError, UnknownNameError
+from nas2edge.latency.law import LAWS, estimated_table
+from nas2edge.latency.registry import USER_FOLDER
+from nas2edge.latency.table import LatencyTable
+from nas2edge.latency.table_file import write_table
+from nas2edge.plan import unique_layers
+from nas2edge.space import SearchSpace
+from nas2edge.spaces import load_space
+from nas2edge.units import format_latency, parse_duration_s
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CPU = "cpu"
+
+
+@click.command("profile")
+@click.option("--device", default=CPU, show_default=True, help="cpu: this machine. Others only with --estimate.")
+@click.option("--space", "spaces", multiple=True, default=("tiny",), show_default=True,
+              help="Space whose blocks are wanted; repeatable.")  # fmt: skip
+@click.option("--estimate", is_flag=True, help="Compute a known device's table by its law instead of measuring.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of an operator.")
+@click.option("--time-per-row", type=Quantity("DURATION", parse_duration_s), default="250ms", show_default=True,
+              help="Timed runs of a block, over two sessions.")  # fmt: skip
+@click.option("--networks", type=click.IntRange(min=0), default=50, show_default=True,
+              help="Whole networks of each space: two fifths calibrate, the others validate.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Draws networks, weights, order.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
+              help="The table; its name is the device's.  [default: latency_tables/<device>.json]")  # fmt: skip
+@click.option("--restart", is_flag=True, help="Forget an interrupted measurement instead of going on from it.")
+@json_option
+def command(
+    device: str,
+    spaces: tuple[str, ...],
+    estimate: bool,
+    threads: int,
+    time_per_row: float,
+    networks: int,
+    seed: int,
+    out: Path | None,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Measure this machine block by block into a latency table, with its error on whole networks.
+
+    An interrupted measurement goes on where it stopped when the same command runs again. Close other programs; on a
+    machine with several cores pin it to one that is free, as with taskset.
+
+    Examples:
+
+    \b
+      nas2edge profile --device cpu
+      nas2edge profile --device cpu --space tiny --space attentivenas --out latency_tables/my-board.json
+      nas2edge profile --device jetson-orin-nano --estimate --space my_space.toml
+    """
+    loaded = [load_space(name) for name in dict.fromkeys(spaces)]
+    path = _output(device, out)
+    date = datetime.date.today().isoformat()
+    if estimate:
+        table = _estimate(device, loaded, name=path.stem, date=date)
+    elif device != CPU:
+        raise InputError(
+            f"--device {device} cannot be measured from here: run `nas2edge profile` on the device itself, "
+            "or add --estimate for a table by a published law"
+        )
+    else:
+        from nas2edge.latency.measure import partial_path, profile_cpu
+        from nas2edge.latency.protocol import Options
+
+        partial = partial_path(path)
+        if restart:
+            partial.unlink(missing_ok=True)
+        with _progress() as progress:
+            table = profile_cpu(
+                loaded,
+                name=path.stem,
+                date=date,
+                threads=threads,
+                seed=seed,
+                options=Options(time_per_row_s=time_per_row),
+                nets=networks,
+                partial=partial,
+                command=" ".join(["nas2edge", *sys.argv[1:]]),
+                progress=progress,
+            )
+    write_table(path, table)
+    if not estimate:
+        partial_path(path).unlink(missing_ok=True)
+    if as_json:
+        echo_json(_summary(table, path))
+    _render(result_console(as_json=as_json), table, path)
+
+
+def _estimate(device: str, spaces: list[SearchSpace], *, name: str, date: str) -> LatencyTable:
+    if device not in LAWS:
+        raise UnknownNameError("device to estimate", device, LAWS)
+    law, described = LAWS[device]
+    layers = [layer for space in spaces for layer in unique_layers(space)]
+    return estimated_table(law, replace(described, name=name), layers, date=date)
+
+
+def _output(device: str, out: Path | None) -> Path:
+    if out is None:
+        USER_FOLDER.mkdir(exist_ok=True)
+        return USER_FOLDER / f"{device}.json"
+    if out.suffix != ".json":
+        raise InputError(f"--out {out} does not end in .json, which it must to be found again")
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: there is no folder {out.parent}")
+    return out
+
+
+def _summary(table: LatencyTable, path: Path) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "format": "nas2edge.profile",
+        "version": 1,
+        "file": str(path),
+        "device": table.device.to_dict(),
+        "kind": table.kind,
+        "rows": len(table.rows),
+        "rel_sigma": table.rel_sigma,
+        "calibration": asdict(table.calibration),
+        "validation": [asdict(entry) for entry in table.validation],
+        "protocol": dict(table.protocol),
+    }
+
+
+def _render(console: Console, table: LatencyTable, path: Path) -> None:
+    console.print(f"{path}: {len(table.rows)} rows, {table.kind}, {table.device.label}", soft_wrap=True)
+    for entry in table.validation:
+        console.print(
+            f"  {entry.space}: {entry.mape:.2g} % mean error on {entry.nets} other networks (bias {entry.bias:+.2g} %, "
+            f"{entry.within_10:.0%} within 10 %, Kendall tau {entry.kendall_tau:.3f})",
+            soft_wrap=True,
+        )
+    calibration = table.calibration
+    if calibration.nets:
+        spill = f" + {format_latency(calibration.spill_ms_per_mb)} per MB of weights beyond {calibration.cache_mb:.3g}"
+        console.print(
+            f"  network = {format_latency(calibration.overhead_ms)} + {calibration.slope:.3f} x sum of its blocks"
+            + (spill if calibration.spill_ms_per_mb else ""),
+            soft_wrap=True,
+        )
+    disturbed = [table.protocol.get(name, 0) for name in ("disturbed_rows", "disturbed_networks")]
+    if any(disturbed):
+        console.print(
+            f"  warning: the machine was busy during {disturbed[0]} rows and {disturbed[1]} networks; "
+            "their errors are wider, and such networks were left out. Measure again on a quiet machine",
+            soft_wrap=True,
+        )
+    if not table.validation:
+        console.print(
+            f"  expected error of a network: {table.rel_sigma:.0%} (one sigma), not validated", soft_wrap=True
+        )
+    console.print(f"use it: nas2edge search --device {table.device.name} --tables {path.parent}", soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("first pass", total=None)
+        passes = 0
+        last = 0
+
+        def advance(done: int, planned: int) -> None:
+            nonlocal passes, last
+            if done <= last or passes == 0:
+                passes += 1
+            last = done
+            bar.update(task, completed=done, total=planned, description=f"pass {passes}")
+
+        yield advance
