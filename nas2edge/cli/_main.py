@@ -20,6 +20,7 @@ _COMMANDS = {
     "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
     "train": "Train a supernet on a folder of images.",
     "import": "Read a published checkpoint of AlphaNet or AttentiveNAS.",
+    "predictor": "Fit a small model of a supernet's accuracies.",
     "ablate": "Compare what sub-networks learn from, as box plots by regimes of MACs.",
     "profile": "Measure this machine block by block into a latency table.",
     "devices": "List latency tables, their aliases, kind and error.",
