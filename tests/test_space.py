@@ -1,0 +1,212 @@
+"""Search spaces: members and their codes, drawing and changing them, and what is said of a wrong definition."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas2edge.errors import FormatError, SpaceError, SubnetError, UnknownNameError
+from nas2edge.space import SubnetConfig, space_from_dict
+from nas2edge.spaces import SPACES, load_space
+
+TINY = load_space("tiny")
+NAMES = sorted(SPACES)
+
+
+def test_the_size_of_attentivenas():
+    """4 resolutions x 1536 widths x 6912 depths x 128 kernels x 81 expansions."""
+    assert load_space("attentivenas").size == 4 * 1536 * 6912 * 128 * 81 == 440_301_256_704
+
+
+def test_the_smallest_of_attentivenas_is_alphanet_a0():
+    assert load_space("attentivenas").smallest() == SubnetConfig(
+        resolution=192,
+        width=(16, 16, 24, 32, 64, 112, 192, 216, 1792),
+        depth=(1, 3, 3, 3, 3, 3, 1),
+        kernel_size=(3,) * 7,
+        expand_ratio=(1, 4, 4, 4, 4, 6, 6),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_decode_is_the_inverse_of_encode(name, seed):
+    space = load_space(name)
+    codes = space.sample(5, np.random.default_rng(seed))
+
+    assert np.array_equal(space.encode(space.decode(codes)), codes)
+
+
+def test_an_empty_population_keeps_its_genes():
+    assert TINY.encode([]).shape == (0, len(TINY.genes))
+    assert TINY.decode(TINY.encode([])) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rate=st.floats(0, 1))
+def test_a_mutation_stays_inside_the_space(seed, rate):
+    rng = np.random.default_rng(seed)
+    codes = TINY.sample(8, rng)
+
+    mutated = TINY.mutate(codes, rng, rate=rate)
+
+    assert ((mutated >= 0) & (mutated < TINY.cardinalities)).all()
+
+
+def test_a_mutation_at_rate_one_changes_every_gene_that_has_a_choice():
+    rng = np.random.default_rng(0)
+    codes = TINY.sample(500, rng)
+
+    changed = TINY.mutate(codes, rng, rate=1.0) != codes
+
+    assert (changed == (TINY.cardinalities > 1)).all()
+    assert np.array_equal(TINY.mutate(codes, rng, rate=0.0), codes)
+
+
+def test_a_crossover_takes_every_gene_from_a_parent():
+    rng = np.random.default_rng(0)
+    a, b = TINY.sample(500, rng), TINY.sample(500, rng)
+
+    child = TINY.crossover(a, b, rng)
+
+    assert ((child == a) | (child == b)).all()
+    assert 0.45 < (child == a)[a != b].mean() < 0.55
+
+
+def test_equal_seeds_draw_equal_members():
+    first, second = (TINY.sample(9, np.random.default_rng(3)) for _ in range(2))
+
+    assert np.array_equal(first, second)
+
+
+def test_every_choice_is_drawn_about_equally_often():
+    codes = TINY.sample(6000, np.random.default_rng(0))
+
+    for column, n in zip(codes.T, TINY.cardinalities, strict=True):
+        assert np.bincount(column, minlength=n) == pytest.approx(6000 / n, rel=0.12)
+
+
+def test_equal_subnets_have_equal_ids_and_hash_alike():
+    a, b = TINY.smallest(), SubnetConfig.from_dict(json.loads(json.dumps(TINY.smallest().to_dict())))
+
+    assert a == b
+    assert a.id == b.id
+    assert len({a, b}) == 1
+    assert a.id != TINY.largest().id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resolution": 33}, "resolution is 33, expected one of 24, 28, 32"),
+        ({"depth": [1, 1, 9, 1, 1]}, "depth.2 is 9, expected one of 1, 2, 3"),
+        ({"depth": [1, 1]}, "depth has 2 entries; space 'tiny' has 5"),
+    ],
+)
+def test_a_subnet_outside_the_space_is_told_what_it_may_be(change, message):
+    with pytest.raises(SubnetError, match=message):
+        TINY.validate(SubnetConfig.from_dict({**TINY.smallest().to_dict(), **change}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("r24", "a sub-network is an object with resolution"),
+        ({"resolution": 24}, r"missing: \['width', 'depth'"),
+        ({**TINY.smallest().to_dict(), "stride": [1]}, r"unknown: \['stride'\]"),
+        ({**TINY.smallest().to_dict(), "depth": "11111"}, "'depth' is '11111'; expected a list of whole numbers"),
+        ({**TINY.smallest().to_dict(), "resolution": 24.0}, "expected a list of whole numbers"),
+        ({**TINY.smallest().to_dict(), "depth": [True] * 5}, "expected a list of whole numbers"),
+    ],
+)
+def test_a_subnet_that_does_not_read_is_told(raw, message):
+    with pytest.raises(SubnetError, match=message):
+        SubnetConfig.from_dict(raw)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_space_survives_json(name):
+    space = load_space(name)
+
+    again = space_from_dict(json.loads(json.dumps(space.to_dict())))
+
+    assert again == space
+    assert again.digest == space.digest
+
+
+TOML = """
+format = "nas2edge.space"
+version = 1
+name = "mine"
+image_size = 32
+resolution = [24, 32]
+num_classes = 5
+[stem]
+width = [8, 16]
+[[stage]]
+width = [16, 24]
+depth = [1, 2]
+kernel_size = [3, 5]
+expand_ratio = [3, 4]
+stride = 2
+se = true
+[head]
+width = [64]
+expand_ratio = 4
+"""
+
+
+def test_a_space_is_read_from_toml(tmp_path):
+    (tmp_path / "mine.toml").write_text(TOML)
+
+    space = load_space(str(tmp_path / "mine.toml"))
+
+    assert (space.name, space.num_classes, space.stem_stride, space.act) == ("mine", 5, 2, "swish")
+    assert space.size == 2 * (2 * 2) * 2 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_classes = 5", "", r"missing: \['num_classes'\]"),
+        ("num_classes = 5", "num_classes = 5\ncolour = 1", r"unknown: \['colour'\]"),
+        ("num_classes = 5", "num_classes = 0", "num_classes is 0; expected a positive whole number"),
+        ("num_classes = 5", 'num_classes = "5"', "num_classes is '5'; expected a whole number"),
+        ("resolution = [24, 32]", "resolution = [32, 24]", r"resolution is \[32, 24\]; expected positive .* ascending"),
+        ("resolution = [24, 32]", "resolution = []", r"resolution is \[\]; expected"),
+        ("resolution = [24, 32]", "resolution = 32", "resolution is 32; expected a list of whole numbers"),
+        ("width = [16, 24]", "width = [16, 20]", r"stage 0: width is \[16, 20\]; expected multiples of 8"),
+        ("kernel_size = [3, 5]", "kernel_size = [3, 4]", r"stage 0: kernel_size is \[3, 4\]; expected odd numbers"),
+        ("stride = 2", "stride = 3", "stage 0: stride is 3; expected 1 or 2"),
+        ("se = true", "se = 1", "stage 0: se is true or false; got 1"),
+        ("image_size = 32", 'image_size = 32\nact = "gelu"', "act is 'gelu'; expected one of swish, relu"),
+        ("[stem]\nwidth = [8, 16]", "stem = 8", r"\[stem\] is a table with width; got 8"),
+        ('name = "mine"', 'name = ""', "the space has no name"),
+        ("[[stage]]", "[stage]", "'stage' is a list of tables"),
+    ],
+)
+def test_a_wrong_definition_is_told_with_the_place(tmp_path, old, new, message):
+    if old.startswith("[stem]"):  # a bare key must come before the first table
+        text = TOML.replace(old, "").replace("num_classes = 5", f"num_classes = 5\n{new}")
+    else:
+        text = TOML.replace(old, new, 1)
+    (tmp_path / "mine.toml").write_text(text)
+
+    with pytest.raises(SpaceError, match=message) as caught:
+        load_space(str(tmp_path / "mine.toml"))
+    assert "mine.toml" in str(caught.value)
+
+
+def test_an_unknown_space_lists_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown space 'atentivenas'; did you mean 'attentivenas'"):
+        load_space("atentivenas")
+
+
+def test_a_file_of_another_format_is_no_space(tmp_path):
+    (tmp_path / "s.json").write_text('{"format": "nas2edge.subnet", "version": 1}')
+
+    with pytest.raises(FormatError, match="is a 'nas2edge.subnet' file; expected 'nas2edge.space'"):
+        load_space(str(tmp_path / "s.json"))

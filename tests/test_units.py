@@ -1,0 +1,59 @@
+"""Quantities with units."""
+
+import pytest
+
+from nas2edge.errors import UnitError
+from nas2edge.units import format_count, format_latency, parse_count, parse_duration_s, parse_latency_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20ms", 20.0),
+        ("1.5s", 1500.0),
+        ("750us", 0.75),
+        ("750µs", 0.75),
+        (" 2 ms ", 2.0),
+        ("1e-1s", 100.0),
+        (".5ms", 0.5),
+    ],
+)
+def test_latencies_are_read_in_milliseconds(text, expected):
+    assert parse_latency_ms(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("300M", 300_000_000), ("1.5k", 1500), ("2G", 2 * 10**9), ("7", 7)])
+def test_counts_are_read_in_powers_of_a_thousand(text, expected):
+    assert parse_count(text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("20min", 1200.0), ("90s", 90.0), ("1h", 3600.0), ("500ms", 0.5)])
+def test_durations_are_read_in_seconds(text, expected):
+    assert parse_duration_s(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fast", "'fast' is not a latency; expected a positive number and a unit"),
+        ("-3ms", "'-3ms' is not a latency"),
+        ("20", "the latency '20' has no unit; expected one of: ns, us"),
+        ("20kg", "the latency '20kg' has the unit 'kg'"),
+        ("0ms", "the latency '0ms' is 0.0; expected a positive number"),
+        ("1e999s", "is inf; expected a positive number"),
+    ],
+)
+def test_what_does_not_read_is_told_with_an_example(text, message):
+    with pytest.raises(UnitError, match=message) as caught:
+        parse_latency_ms(text)
+    assert "'20ms'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "text"), [(203_389_568, "203.4M"), (1234, "1.234k"), (12, "12"), (1.9e9, "1.9G")])
+def test_counts_are_written_with_four_digits(count, text):
+    assert format_count(count) == text
+
+
+@pytest.mark.parametrize(("ms", "text"), [(0.0421, "42.1 us"), (2.5, "2.5 ms"), (1234.0, "1.23 s"), (0.0, "0 ms")])
+def test_latencies_are_written_in_the_unit_that_fits(ms, text):
+    assert format_latency(ms) == text
