@@ -1,0 +1,37 @@
+"""Additive metrics of populations equal the sums over each member's plan."""
+
+import numpy as np
+import pytest
+
+from nas2edge.additive import AdditiveMetric
+from nas2edge.costs import count_macs, count_params
+from nas2edge.plan import plan
+from nas2edge.spaces import load_space
+
+
+@pytest.mark.parametrize("name", ["attentivenas", "tiny"])
+@pytest.mark.parametrize(
+    "value", [count_macs, count_params, lambda layer: 0.1 * layer.hw_in], ids=["macs", "params", "other"]
+)
+def test_a_population_is_scored_by_the_sum_over_each_plan(name, value):
+    space = load_space(name)
+    codes = space.sample(100, np.random.default_rng(0))
+
+    scores = AdditiveMetric(space, value)(codes)
+
+    assert scores == pytest.approx([sum(map(value, plan(space, subnet))) for subnet in space.decode(codes)])
+
+
+def test_each_distinct_layer_is_valued_once():
+    space = load_space("attentivenas")
+    seen: list[str] = []
+
+    AdditiveMetric(space, lambda layer: seen.append(layer.key) or 1.0)
+
+    assert len(seen) == len(set(seen)) == 896
+
+
+def test_an_empty_population_has_no_scores():
+    space = load_space("tiny")
+
+    assert AdditiveMetric(space, count_macs)(space.encode([])).shape == (0,)
