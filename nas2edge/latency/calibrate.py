@@ -6,8 +6,6 @@ relative errors, so that small networks count as much as large ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +19,9 @@ _CACHE_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 def fit_calibration(
-    sum_ms: Sequence[float],
-    weights_mb: Sequence[float],
-    measured_ms: Sequence[float],
+    sum_ms: npt.ArrayLike,
+    weights_mb: npt.ArrayLike,
+    measured_ms: npt.ArrayLike,
     *,
     cache_mb: float | None,
 ) -> Calibration:
@@ -55,7 +53,7 @@ def fit_calibration(
     return best
 
 
-def validate(space: str, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> Validation:
+def validate(space: str, predicted_ms: npt.ArrayLike, measured_ms: npt.ArrayLike) -> Validation:
     """Compares predictions with measurements of networks that played no part in the calibration."""
     predicted, measured = (np.asarray(values, dtype=np.float64) for values in (predicted_ms, measured_ms))
     errors = predicted / measured - 1.0

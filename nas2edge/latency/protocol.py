@@ -1,6 +1,6 @@
 """The measurement protocol, apart from any runtime: order, warm-up, repetition, drift guard, repair, resumption.
 
-Every *item* (a block, or a whole network) is visited once in each of two sessions, each in an order of its own. Just
+Every *item* (a block, or a whole network) is visited in each of two sessions, each in an order of its own. Just
 before and just after a visit a reference block is timed: if that is slower than its floor by more than the drift limit,
 the machine was disturbed, and the item is visited again. Samples during which another process had the core (their CPU
 time is short of the time that passed) are dropped; a visit that has too few others counts as disturbed too. After the
@@ -181,7 +181,8 @@ def measure(
         progress: Called after every visit of the sessions with (done, planned), and of the repairs likewise.
     """
     for session in range(options.sessions):
-        due = [item for item in items if len(visits.get(item.id, ())) <= session]
+        floor = guard.floor
+        due = [item for item in items if _count_quiet(visits.get(item.id, ()), floor=floor, options=options) <= session]
         _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress)
     for _ in range(options.repairs):
         due = [item for item in items if _needs_repair(visits[item.id], floor=guard.floor, options=options)]
@@ -285,6 +286,10 @@ def _percentiles(ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _is_quiet(visit: Visit, *, floor: float, options: Options) -> bool:
     return visit.alone and visit.reference <= floor * (1.0 + options.drift_limit)
+
+
+def _count_quiet(visits: Sequence[Visit], *, floor: float, options: Options) -> int:
+    return sum(_is_quiet(visit, floor=floor, options=options) for visit in visits)
 
 
 def _chosen(visits: Sequence[Visit], *, floor: float, options: Options) -> tuple[list[Visit], bool]:

@@ -1,0 +1,48 @@
+"""A device for the tests of latencies whose clock is arithmetic: every layer takes what a formula says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nas2edge.costs import count_macs
+from nas2edge.device import Device
+from nas2edge.latency.protocol import Timed
+from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
+from nas2edge.plan import LayerSpec
+
+DEVICE = Device(name="toy", chip="abacus", runtime="fingers", precision="fp32")
+
+
+def layer_ms(layer: LayerSpec) -> float:
+    """10 us a convolution and 20 MMAC/ms."""
+    return 0.01 * len(layer.ops) + count_macs(layer) / 20e6
+
+
+def measured_row(layer: LayerSpec, ms: float, *, rel_sigma: float = 0.02) -> TableRow:
+    return TableRow(layer=layer, p50=ms, status=MEASURED, rel_sigma=rel_sigma, n=100,
+                    p10=0.9 * ms, p90=1.1 * ms, min=0.8 * ms, std=0.05 * ms)  # fmt: skip
+
+
+def measured_table(layers: Sequence[LayerSpec]) -> LatencyTable:
+    rows = tuple(measured_row(layer, layer_ms(layer)) for layer in {layer.key: layer for layer in layers}.values())
+    return LatencyTable(device=DEVICE, kind=MEASURED, rows=rows, rel_sigma=0.01, date="2026-01-31", source="a test",
+                        licence="Apache-2.0")  # fmt: skip
+
+
+@dataclass
+class FakeMachine:
+    """Executes layers by formula; counts what it was asked to build.
+
+    Args:
+        session_ms: What entering and leaving costs, whatever the layers.
+        slowdown: Factor on the time of the n-th build.
+    """
+
+    session_ms: float = 0.003
+    slowdown: Callable[[int], float] = lambda build: 1.0
+    built: list[tuple[LayerSpec, ...]] = field(default_factory=list)
+
+    def prepare(self, layers: Sequence[LayerSpec]) -> Timed:
+        self.built.append(tuple(layers))
+        factor = self.slowdown(len(self.built) - 1)
+        seconds = (self.session_ms + sum(map(layer_ms, layers))) * 1e-3 * factor
+        return lambda n: (n * seconds, n * seconds)

@@ -1,0 +1,86 @@
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from nas2edge import load_space, unique_layers
+from nas2edge.latency.calibrate import fit_calibration, kendall_tau, validate
+from nas2edge.latency.roofline import MIN_ROWS, fit_roofline, solve_nonnegative
+from nas2edge.latency.table import Calibration
+from tests.latency_fakes import layer_ms
+
+SUMS = np.linspace(1.0, 9.0, 20)
+
+
+def test_calibration_recovers_overhead_and_slope():
+    fit = fit_calibration(SUMS, np.zeros(20), 0.25 + 1.5 * SUMS, cache_mb=8.0)
+
+    assert (fit.overhead_ms, fit.slope, fit.spill_ms_per_mb) == pytest.approx((0.25, 1.5, 0.0))
+    assert fit.nets == 20
+
+
+def test_calibration_withstands_outliers():
+    measured = 0.25 + 1.5 * SUMS * (1 + 0.002 * np.cos(np.arange(20)))
+    measured[[3, 11]] *= 1.6
+
+    fit = fit_calibration(SUMS, np.zeros(20), measured, cache_mb=None)
+
+    assert fit.slope == pytest.approx(1.5, rel=0.01)
+
+
+def test_calibration_finds_the_cost_of_weights_beyond_the_cache():
+    weights = np.tile([1.0, 3.0, 10.0, 20.0, 30.0], 4)
+    measured = 0.25 + SUMS + 0.1 * np.maximum(0.0, weights - 8.0)
+
+    fit = fit_calibration(SUMS, weights, measured, cache_mb=32.0)
+
+    assert (fit.cache_mb, fit.spill_ms_per_mb, fit.slope) == pytest.approx((8.0, 0.1, 1.0))
+
+
+def test_few_networks_leave_the_plain_sum():
+    assert fit_calibration([1.0, 2.0], [0.0, 0.0], [2.0, 4.0], cache_mb=None) == Calibration()
+
+
+def test_validation_by_hand():
+    # errors: +8 %, -4 %, 0, +20 %
+    found = validate("toy", [1.08, 1.92, 3.0, 4.8], [1.0, 2.0, 3.0, 4.0])
+
+    assert asdict(found) == pytest.approx(
+        {"space": "toy", "nets": 4, "mape": 8.0, "bias": 4.0, "within_5": 0.5, "within_10": 0.75, "kendall_tau": 1.0}
+    )
+
+
+def test_kendall_tau_by_hand():
+    a = np.array([1.0, 2.0, 3.0, 4.0])
+
+    assert kendall_tau(a, a) == 1.0
+    assert kendall_tau(a, -a) == -1.0
+    assert kendall_tau(a, np.array([1.0, 3.0, 2.0, 4.0])) == pytest.approx(4 / 6)  # one pair of six is swapped
+    assert kendall_tau(a, np.ones(4)) == 0.0
+    # one tie: five untied pairs of b, all in order
+    assert kendall_tau(a, np.array([1.0, 1.0, 2.0, 3.0])) == pytest.approx(5 / np.sqrt(6 * 5))
+
+
+def test_nonnegative_least_squares_meets_the_optimality_conditions():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        matrix, target = rng.standard_normal((12, 6)), rng.standard_normal(12)
+
+        x = solve_nonnegative(matrix, target)
+
+        gradient = matrix.T @ (target - matrix @ x)
+        assert (x >= 0).all()
+        assert (gradient <= 1e-8).all()
+        np.testing.assert_allclose(gradient[x > 0], 0.0, atol=1e-8)
+
+
+def test_roofline_needs_enough_rows_and_states_its_error():
+    layers = unique_layers(load_space("tiny"))
+
+    assert fit_roofline(layers[: MIN_ROWS - 1], [1.0] * (MIN_ROWS - 1)) is None
+    close = fit_roofline(layers, [layer_ms(layer) for layer in layers])
+    noise = 1 + 0.1 * np.random.default_rng(0).standard_normal(len(layers))
+    noisy = fit_roofline(layers, [layer_ms(layer) * factor for layer, factor in zip(layers, noise, strict=True)])
+
+    assert close is not None and close.rel_sigma < 0.06
+    assert noisy is not None and 0.07 < noisy.rel_sigma < 0.15

@@ -1,0 +1,149 @@
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from nas2edge import unique_layers
+from nas2edge.latency.protocol import Guard, Item, Options, Visit, Visits, measure, summarise
+from tests.latency_fakes import FakeMachine, layer_ms
+from tests.search_spaces import small_space
+
+LAYERS = unique_layers(small_space())[:6]
+ITEMS = [Item(id=layer.key, layers=(layer,)) for layer in LAYERS]
+QUICK = Options(time_per_row_s=0.002, warmup_s=1e-4)
+VISIT = Visit(n=10, min=0.9, p10=0.95, p50=1.0, p90=1.1, std=0.05, reference=2.0, alone=True)
+
+
+@dataclass
+class Reference:
+    """A reference block that is slow while `busy` is set."""
+
+    busy: bool = False
+
+    def __call__(self, n):
+        seconds = n * 1e-4 * (1.5 if self.busy else 1.0)
+        return seconds, seconds
+
+
+@dataclass
+class Disturbed:
+    """A machine on which others work during certain builds: all runs and the reference are slower by half."""
+
+    during: frozenset[int]
+    reference: Reference = field(default_factory=Reference)
+    machine: FakeMachine = field(default_factory=lambda: FakeMachine(session_ms=0.0))
+
+    def prepare(self, layers):
+        busy = len(self.machine.built) in self.during
+        self.reference.busy = busy
+        timed = self.machine.prepare(layers)
+        return (lambda n: tuple(1.5 * seconds for seconds in timed(n))) if busy else timed
+
+
+def run(device, *, reference=None, visits=None, options=QUICK, save=lambda visits: None):
+    return measure(ITEMS, prepare=device.prepare, guard=Guard(reference or Reference()), options=options,
+                   rng=np.random.default_rng(0), visits={} if visits is None else visits, save=save,
+                   progress=lambda done, planned: None)  # fmt: skip
+
+
+def test_every_item_is_visited_in_two_sessions_of_different_order():
+    machine = FakeMachine(session_ms=0.0)
+
+    found = run(machine)
+
+    first, second = machine.built[:6], machine.built[6:]
+    assert len(machine.built) == 12
+    assert set(first) == set(second) and first != second
+    assert {key: result.p50 for key, result in found.items()} == pytest.approx(
+        {layer.key: layer_ms(layer) for layer in LAYERS}
+    )
+    assert all(result.quiet for result in found.values())
+
+
+def test_short_items_run_many_times_within_a_sample():
+    calls = []
+
+    def timed(n):
+        calls.append(n)
+        return n * 1.5e-6, n * 1.5e-6
+
+    measure(ITEMS[:1], prepare=lambda layers: timed, guard=Guard(Reference()), options=QUICK,
+            rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
+            progress=lambda done, planned: None)  # fmt: skip
+
+    assert max(calls) == 134  # of 1.5 us, for 200 us
+
+
+def test_disturbed_items_are_measured_again():
+    device = Disturbed(during=frozenset({2, 3, 8}))
+
+    found = run(device, reference=device.reference)
+
+    assert len(device.machine.built) > 12
+    assert all(result.quiet for result in found.values())
+    assert {key: result.p50 for key, result in found.items()} == pytest.approx(
+        {layer.key: layer_ms(layer) for layer in LAYERS}
+    )
+
+
+def test_repetition_is_bounded_and_lasting_disturbance_widens_the_error():
+    device = Disturbed(during=frozenset(range(1000)))
+    visits: Visits = {}
+
+    found = run(device, reference=device.reference, visits=visits)
+
+    # two sessions and three repairs, two visits each at most
+    assert all(len(entries) == 10 for entries in visits.values())
+    assert not any(result.quiet for result in found.values())
+    assert all(result.rel_sigma == pytest.approx(0.5) for result in found.values())
+
+
+def test_samples_that_shared_the_core_are_dropped():
+    calls = iter(range(10**6))
+
+    def timed(n):
+        preempted = next(calls) % 3 == 0
+        return (n * 3e-4, n * 1e-4) if preempted else (n * 1e-4, n * 1e-4)
+
+    found = measure(ITEMS[:1], prepare=lambda layers: timed, guard=Guard(Reference()), options=QUICK,
+                    rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
+                    progress=lambda done, planned: None)  # fmt: skip
+
+    (result,) = found.values()
+    assert result.quiet
+    assert (result.min, result.p90) == pytest.approx((0.1, 0.1))
+
+
+def test_items_that_never_have_the_core_alone_count_as_disturbed():
+    found = measure(ITEMS[:1], prepare=lambda layers: lambda n: (n * 2e-4, n * 1e-4), guard=Guard(Reference()),
+                    options=QUICK, rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
+                    progress=lambda done, planned: None)  # fmt: skip
+
+    assert not next(iter(found.values())).quiet
+
+
+def test_interrupted_measurements_go_on_where_they_stopped():
+    saved = {}
+
+    def interrupt(visits):
+        saved.update(visits)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(FakeMachine(), options=replace(QUICK, save_every=4), save=interrupt)
+    machine = FakeMachine()
+    found = run(machine, visits=saved)
+
+    assert len(machine.built) == 12 - 4
+    assert set(found) == {item.id for item in ITEMS}
+
+
+def test_two_fastest_quiet_visits_count():
+    visits = [VISIT, replace(VISIT, p50=1.04), replace(VISIT, p50=1.09), replace(VISIT, p50=0.96, reference=3.0)]
+
+    result = summarise(visits, floor=2.0, options=QUICK)
+
+    assert result.quiet
+    assert result.p50 == pytest.approx(1.02)
+    assert result.rel_sigma == pytest.approx(0.04 / 1.02 / 2**0.5)
+    assert result.n == 20

@@ -1,0 +1,173 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nas2edge import AdditiveMetric, load_space, plan, unique_layers
+from nas2edge.errors import TableError
+from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
+from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow
+from tests.latency_fakes import DEVICE, measured_row, measured_table
+from tests.search_spaces import every_code, small_space
+
+SPACE = small_space()
+SMALLEST = plan(SPACE, SPACE.smallest())
+
+
+def four_rows() -> LatencyTable:
+    # stem, two blocks and head of the smallest sub-network
+    milliseconds = (1.0, 2.0, 4.0, 3.0)
+    rows = tuple(measured_row(layer, ms, rel_sigma=0.1) for layer, ms in zip(SMALLEST, milliseconds, strict=True))
+    return replace(measured_table(SMALLEST), rows=rows, rel_sigma=0.02)
+
+
+def test_latency_of_a_plan_is_the_sum_of_its_rows():
+    table = four_rows()
+
+    estimate = table.estimate(SMALLEST)
+
+    # 0.1 of each row, independent: 0.1 * sqrt(1 + 4 + 16 + 9); 0.02 of the total, shared
+    sigma_ms = math.sqrt(0.01 * 30.0 + 0.2**2)
+    assert estimate.sigma_ms == pytest.approx(sigma_ms)
+    assert replace(estimate, sigma_ms=0.0) == LatencyEstimate(
+        ms=10.0, sigma_ms=0.0, measured_share=1.0, kind="measured", missing=()
+    )
+
+
+def test_calibration_adds_overhead_slope_and_weights_beyond_the_cache():
+    calibration = Calibration(overhead_ms=0.5, slope=2.0, cache_mb=0.01, spill_ms_per_mb=100.0)
+    table = replace(four_rows(), calibration=calibration)
+    weights_mb = sum(math.prod(op.weight_shape) for layer in SMALLEST for op in layer.ops) * 4 / 1e6
+
+    assert weights_mb > 0.01
+    assert table.estimate(SMALLEST).ms == pytest.approx(0.5 + 2.0 * 10.0 + 100.0 * (weights_mb - 0.01))
+
+
+def test_row_returns_its_status_and_sigma():
+    assert four_rows().row(SMALLEST[2]) == LayerLatency(ms=4.0, rel_sigma=0.1, status="measured")
+
+
+def test_missing_rows_are_named():
+    largest = plan(SPACE, SPACE.largest())
+    table = four_rows()
+
+    with pytest.raises(TableError, match="'toy' has no row for") as err:
+        table.estimate(largest)
+
+    assert largest[0].key in str(err.value)
+    assert "nas2edge profile" in str(err.value)
+    with pytest.raises(TableError, match="no row for 1 block,"):
+        table.row(largest[0])
+    with pytest.raises(TableError, match="; ...\\. Measure"):
+        table.metric(SPACE)
+
+
+def test_missing_rows_are_interpolated_where_the_table_has_enough_like_them():
+    space = load_space("tiny")
+    layers = unique_layers(space)
+    complete = measured_table(layers)
+    absent = layers[100]
+    table = replace(complete, rows=tuple(row for row in complete.rows if row.layer.key != absent.key))
+    subnet = next(subnet for subnet in space.decode(space.sample(5000, np.random.default_rng(0)))
+                  if absent.key in {layer.key for layer in plan(space, subnet)})  # fmt: skip
+
+    estimate = table.estimate(plan(space, subnet))
+
+    # the device follows the terms of the roofline but for its count of kernels
+    assert estimate.ms == pytest.approx(complete.estimate(plan(space, subnet)).ms, rel=0.02)
+    assert estimate.kind == "interpolated"
+    assert estimate.missing == (absent.key,)
+    assert 0.5 < estimate.measured_share < 1.0
+    assert table.row(absent).status == "interpolated"
+
+
+def test_blocks_far_beyond_the_measured_ones_are_refused():
+    tiny, big = load_space("tiny"), load_space("attentivenas")
+
+    with pytest.raises(TableError, match="too few like it"):
+        measured_table(unique_layers(tiny)).metric(big)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Calibration(),
+        Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.001, spill_ms_per_mb=3.0),  # all weights spill
+        Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.05, spill_ms_per_mb=3.0),  # some do
+        Calibration(overhead_ms=0.1, slope=1.1, cache_mb=9.0, spill_ms_per_mb=3.0),  # none do
+    ],
+)
+def test_metrics_of_populations_equal_the_estimates_of_each_subnetwork(calibration):
+    table = replace(measured_table(unique_layers(SPACE)), calibration=calibration)
+    codes = every_code(SPACE)[::17]
+
+    estimates = [table.estimate(plan(SPACE, subnet)) for subnet in SPACE.decode(codes)]
+
+    np.testing.assert_allclose(table.metric(SPACE)(codes), [estimate.ms for estimate in estimates], rtol=1e-12)
+    np.testing.assert_allclose(
+        table.sigma_metric(SPACE)(codes), [estimate.sigma_ms for estimate in estimates], rtol=1e-12
+    )
+
+
+def test_metric_knows_its_extremes_where_it_is_additive():
+    table = replace(
+        measured_table(unique_layers(SPACE)),
+        calibration=Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.001, spill_ms_per_mb=3.0),
+    )
+
+    metric = table.metric(SPACE)
+
+    assert isinstance(metric, AdditiveMetric)
+    assert metric.minimum().value == pytest.approx(metric(every_code(SPACE)).min())
+
+
+def test_estimated_table_is_labelled_and_answers_for_every_block():
+    table = estimated_table(ORIN_NANO_LAW, ORIN_NANO, SMALLEST, date="2026-01-31")
+
+    written, computed = table.row(SMALLEST[0]), table.row(plan(SPACE, SPACE.largest())[0])
+    estimate = table.estimate(SMALLEST)
+
+    assert (table.kind, estimate.kind, estimate.measured_share) == ("estimated", "estimated", 0.0)
+    assert written.status == computed.status == "estimated"
+    assert written.rel_sigma == computed.rel_sigma == 0.25
+    assert estimate.sigma_ms >= 0.25 * estimate.ms
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"p50": -1.0}, "p50 is -1.0; expected a positive number"),
+        ({"p10": 0.0}, "p10 is 0.0; expected a positive number"),
+        ({"p90": math.nan}, "p90 is nan"),
+        ({"p90": 0.5}, "expected ascending"),
+        ({"rel_sigma": -0.1}, "rel_sigma is -0.1"),
+        ({"status": "guessed"}, "status is 'guessed'"),
+        ({"n": 0}, "'measured' but n is 0"),
+        ({"status": "estimated"}, "'estimated' but n is 100"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(TableError, match=message):
+        replace(measured_row(SMALLEST[0], 1.0), **changes)
+
+
+def test_tables_that_contradict_themselves_are_refused():
+    table = four_rows()
+    estimate = TableRow(layer=SMALLEST[0], p50=1.0, status="estimated", rel_sigma=0.25)
+
+    with pytest.raises(TableError, match="stands twice"):
+        replace(table, rows=(table.rows[0], table.rows[0]))
+    with pytest.raises(TableError, match="is estimated but the table says 'measured'"):
+        replace(table, rows=(estimate,))
+    with pytest.raises(TableError, match="is measured but the table says 'estimated'"):
+        replace(table, kind="estimated")
+    with pytest.raises(TableError, match="kind is 'guessed'"):
+        replace(table, kind="guessed")
+    with pytest.raises(TableError, match="has no rows"):
+        replace(table, rows=())
+    with pytest.raises(TableError, match="has a law but"):
+        replace(table, law=ORIN_NANO_LAW)
+    with pytest.raises(TableError, match=r"slope is 0.0"):
+        Calibration(slope=0.0)
+    assert table.device == DEVICE
