@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas2edge import load_space, unique_layers
-from nas2edge.latency.calibrate import fit_calibration, kendall_tau, validate
+from nas2edge.latency.calibrate import fit_calibration, validate
 from nas2edge.latency.roofline import MIN_ROWS, fit_roofline, solve_nonnegative
 from nas2edge.latency.table import Calibration
 from tests.latency_fakes import layer_ms
@@ -48,17 +48,6 @@ def test_validation_by_hand():
     assert asdict(found) == pytest.approx(
         {"space": "toy", "nets": 4, "mape": 8.0, "bias": 4.0, "within_5": 0.5, "within_10": 0.75, "kendall_tau": 1.0}
     )
-
-
-def test_kendall_tau_by_hand():
-    a = np.array([1.0, 2.0, 3.0, 4.0])
-
-    assert kendall_tau(a, a) == 1.0
-    assert kendall_tau(a, -a) == -1.0
-    assert kendall_tau(a, np.array([1.0, 3.0, 2.0, 4.0])) == pytest.approx(4 / 6)  # one pair of six is swapped
-    assert kendall_tau(a, np.ones(4)) == 0.0
-    # one tie: five untied pairs of b, all in order
-    assert kendall_tau(a, np.array([1.0, 1.0, 2.0, 3.0])) == pytest.approx(5 / np.sqrt(6 * 5))
 
 
 def test_nonnegative_least_squares_meets_the_optimality_conditions():

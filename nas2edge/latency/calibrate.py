@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nas2edge.latency.roofline import solve_nonnegative
 from nas2edge.latency.table import Calibration, Validation
+from nas2edge.stats import kendall_tau
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,15 +67,6 @@ def validate(space: str, predicted_ms: npt.ArrayLike, measured_ms: npt.ArrayLike
         within_10=float((np.abs(errors) <= 0.10).mean()),
         kendall_tau=kendall_tau(predicted, measured),
     )
-
-
-def kendall_tau(a: Floats, b: Floats) -> float:
-    """Returns Kendall's tau-b of two sequences: 1 for the same order, -1 for the reverse; 0 if either is constant."""
-    pairs = np.triu_indices(len(a), k=1)
-    sign_a = np.sign(a[:, None] - a)[pairs]
-    sign_b = np.sign(b[:, None] - b)[pairs]
-    untied = np.sqrt(float(np.abs(sign_a).sum()) * float(np.abs(sign_b).sum()))
-    return float((sign_a * sign_b).sum() / untied) if untied else 0.0
 
 
 def _fit(x: Floats, spilled: Floats, y: Floats, *, cache_mb: float) -> Calibration:
