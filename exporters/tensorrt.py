@@ -1,15 +1,22 @@
-"""TensorRT engines: by the vendor's TensorRT where it is installed, else ahead of time by TensorRT-RTX.
+"""TensorRT engines: by the vendor's TensorRT where it works, else ahead of time by TensorRT-RTX.
 
-Both have one Python API. TensorRT-RTX comes as a self-contained wheel and builds engines for desktop GPUs without one
-in the machine; it has no SM87, so what it builds is no Jetson engine. Engines depend on versions and GPU and differ
-from build to build: the file is written as it is, never hashed, and described in a JSON file beside it.
+Both have one Python API; what differs between versions is asked for by name, never by version or number. TensorRT-RTX
+comes as a self-contained wheel and builds engines for desktop GPUs without one in the machine; it has no SM87, so what
+it builds is no Jetson engine. Engines depend on versions and GPU and differ from build to build: the file is written as
+it is, never hashed, and described in a JSON file beside it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import logging
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -24,6 +31,7 @@ from nas2edge.files import write_json
 ENGINE_NAME = "model.engine"
 RTX_CAPABILITIES = ("SM86", "SM89")
 _WORKSPACE_BYTES = 1 << 30
+_SHOWN_ERRORS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -36,36 +44,39 @@ HOW_TO_GET = """\
 
 @final
 class TensorRTExporter(Exporter):
-    """Builds an engine, strongly typed: its precision is that of the ONNX file."""
+    """Builds an engine, strongly typed where TensorRT knows that: its precision is that of the ONNX file."""
 
     name = "trt"
     hashable = False
 
     def build(self, model: Path, *, batch: BatchRange) -> Artefact:
         """Builds `model.engine` and `model.engine.json` beside the model."""
-        trt = find_tensorrt()
-        plan = _build(trt, model, batch)
+        trt, log, builder = _working_builder()
+        plan = _build(trt, log, builder, model, batch)
         engine = model.with_name(ENGINE_NAME)
         engine.write_bytes(plan)
         rtx = _is_rtx(trt)
+        tried = _load(trt, log, plan) if has_gpu() else "not run here: no GPU"
         notes: dict[str, Any] = {
             "builder": trt.__name__,
             "version": trt.__version__,
             "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-            "precision": "float32, strongly typed",
+            "precision": "float32" + (", strongly typed" if _knows_strong_types(trt) else ""),
             "batch": list(batch),
             "compute_capabilities": list(RTX_CAPABILITIES) if rtx else ["of the GPU that built it"],
+            "platform": f"{platform.system()} {platform.machine()}",
+            "tried": tried,
             "size_bytes": len(plan),
         }
         sidecar = engine.with_name(f"{ENGINE_NAME}.json")
-        write_json(sidecar, {"format": "nas2edge.engine", "version": 1, **notes, "runtime_version": trt.__version__})
-        where = f"for {' and '.join(RTX_CAPABILITIES)} GPUs; not a Jetson engine" if rtx else "for this machine's GPU"
+        write_json(sidecar, {"format": "nas2edge.engine", "version": 1, "engine": {"file": engine.name, **notes}})
+        where = f"{' and '.join(RTX_CAPABILITIES)} GPUs, not for a Jetson" if rtx else "this machine's kind of GPU"
         return Artefact(
             target=self.name,
             files=(engine, sidecar),
             runtime=f"{trt.__name__} {trt.__version__}",
             notes=notes,
-            why_not_run=f"built {where}; not run here: compare with parity.npz where it runs",
+            why_not_run=f"built for {where}; {tried}",
         )
 
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -73,38 +84,51 @@ class TensorRTExporter(Exporter):
         raise EngineNotBuiltError(f"{artefact.files[0]} cannot be run here: {artefact.why_not_run}")
 
 
-def find_tensorrt() -> ModuleType:
-    """Returns the vendor's tensorrt module if it works, else tensorrt_rtx.
+def has_gpu() -> bool:
+    """Returns whether an NVIDIA driver with a GPU answers."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return bool(driver.cuInit(0) == 0)
+
+
+def _working_builder() -> tuple[ModuleType, Any, Any]:
+    """Returns the first TensorRT that makes a builder: the vendor's needs a GPU for that, TensorRT-RTX does not.
 
     Raises:
-        EngineNotBuiltError: Neither is installed; says how to get one.
+        EngineNotBuiltError: None does; says what was seen of each, and how to get one.
     """
     seen = []
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
-            module = importlib.import_module(name)
-        except (ImportError, OSError) as err:
-            seen.append(f"{name}: {err}")
+            trt = importlib.import_module(name)
+        except (ImportError, OSError, RuntimeError) as err:
+            seen.append(f"{name}: {_first_line(err)}")
             continue
-        if hasattr(module, "Builder") and hasattr(module, "OnnxParser"):
-            return module
-        seen.append(f"{name}: it imports but has no Builder; it is a placeholder without its libraries")
+        if not hasattr(trt, "Builder") or not hasattr(trt, "OnnxParser"):
+            seen.append(f"{name}: it imports but has no Builder; it is a placeholder without its libraries")
+            continue
+        log = _make_log(trt)
+        try:
+            return trt, log, trt.Builder(log)
+        except (TypeError, RuntimeError) as err:  # what the bindings raise where the library returns nothing
+            said = log.problems[-1] if log.problems else _first_line(err)
+            seen.append(f"{name} {trt.__version__}: it makes no builder ({said})")
     raise EngineNotBuiltError(
-        "no engine was built, since TensorRT is not installed here ("
-        + "; ".join(seen)
-        + "). The ONNX file is complete.\n"
-        "To build an engine:\n" + HOW_TO_GET
+        f"no engine was built: no TensorRT works here ({'; '.join(seen)}). The ONNX file is complete.\n"
+        f"To build an engine:\n{HOW_TO_GET}"
     )
 
 
-def _build(trt: ModuleType, model: Path, batch: BatchRange) -> bytes:
-    log = _make_log(trt)
-    builder = trt.Builder(log)
+def _build(trt: ModuleType, log: Any, builder: Any, model: Path, batch: BatchRange) -> bytes:
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model.read_bytes()):
-        problems = "; ".join(_describe(parser.get_error(i)) for i in range(parser.num_errors))
-        raise EngineNotBuiltError(f"{trt.__name__} {trt.__version__} does not read the ONNX file: {problems}")
+        raise EngineNotBuiltError(
+            f"{trt.__name__} {trt.__version__} does not read the ONNX file: {_parser_errors(parser)}. "
+            "Try another --opset: TensorRT before 8.4 reads up to 13, before 10 up to 17"
+        )
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     if _is_rtx(trt):
@@ -112,7 +136,8 @@ def _build(trt: ModuleType, model: Path, batch: BatchRange) -> bytes:
         for i, capability in enumerate(RTX_CAPABILITIES):
             config.set_compute_capability(getattr(trt.ComputeCapability, capability), i)
     _add_profile(builder, network, config, batch)
-    plan = builder.build_serialized_network(network, config)
+    with _cancelled_by_ctrl_c(trt, config):
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
         said = "; ".join(log.problems[-3:]) or "it gave no reason"
         raise EngineNotBuiltError(f"{trt.__name__} {trt.__version__} built no engine: {said}")
@@ -128,6 +153,10 @@ def _network_flags(trt: ModuleType) -> int:
     return flags
 
 
+def _knows_strong_types(trt: ModuleType) -> bool:
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
 def _add_profile(builder: Any, network: Any, config: Any, batch: BatchRange) -> None:
     if batch[0] == batch[2]:
         return
@@ -137,6 +166,48 @@ def _add_profile(builder: Any, network: Any, config: Any, batch: BatchRange) -> 
         rest = tuple(tensor.shape)[1:]
         profile.set_shape(tensor.name, *((n, *rest) for n in batch))
     config.add_optimization_profile(profile)
+
+
+@contextmanager
+def _cancelled_by_ctrl_c(trt: ModuleType, config: Any) -> Iterator[None]:
+    """Lets Ctrl-C end a build: an exception raised inside the builder's callback would be lost without a trace.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    if not hasattr(trt, "IProgressMonitor") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = threading.Event()
+    config.progress_monitor = monitor = _make_monitor(trt, pressed.is_set)
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        config.progress_monitor = None
+        del monitor
+    if pressed.is_set():
+        raise KeyboardInterrupt
+
+
+def _make_monitor(trt: ModuleType, cancelled: Callable[[], bool]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Tells the builder after each step whether to go on."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            logger.debug("%s: %d steps", phase_name, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return not cancelled()
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
 
 
 def _make_log(trt: ModuleType) -> Any:
@@ -155,9 +226,38 @@ def _make_log(trt: ModuleType) -> Any:
     return Log()
 
 
+def _load(trt: ModuleType, log: Any, plan: bytes) -> str:
+    """Tries to load an engine on this machine's GPU, and returns how that went.
+
+    Raises:
+        EngineNotBuiltError: The GPU that the engine was built on does not load it.
+    """
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is not None:
+        return "it loads on this machine's GPU; its outputs were not compared"
+    said = log.problems[-1] if log.problems else "it gave no reason"
+    if not _is_rtx(trt):
+        raise EngineNotBuiltError(f"{trt.__name__} {trt.__version__} does not load the engine that it built: {said}")
+    return f"not run here: it does not load on this machine's GPU ({said})"
+
+
+def _parser_errors(parser: Any) -> str:
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    said = [_describe(error) for error in errors[:_SHOWN_ERRORS]]
+    more = len(errors) - len(said)
+    return ("; ".join(said) or "it gave no reason") + (f"; and {more} more" if more else "")
+
+
 def _describe(error: Any) -> str:
-    return f"node {error.node()}: {error.desc() or error.code()}"
+    """Names the node, which older parsers know by number only, and what the parser said, which may be just "false"."""
+    named = error.node_name() if hasattr(error, "node_name") else ""
+    operator = f" ({error.node_operator()})" if hasattr(error, "node_operator") else ""
+    return f"node {named or error.node()}{operator}: {error.code()}, {error.desc()}"
 
 
 def _is_rtx(trt: ModuleType) -> bool:
     return trt.__name__.startswith("tensorrt_rtx")
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]

@@ -125,6 +125,25 @@ def newest_opset() -> int:
     return int(onnx.defs.onnx_opset_version())
 
 
+def check_opset(opset: int) -> None:
+    """Checks that graphs of an opset can be emitted.
+
+    Raises:
+        InputError: It is older than 13 or newer than the installed onnx package.
+    """
+    if not MIN_OPSET <= opset <= newest_opset():
+        raise InputError(f"opset {opset} is out of range; expected {MIN_OPSET} to {newest_opset()}")
+
+
+def output_name(layer: LayerSpec) -> str:
+    """Returns the name of the tensor that a block hands on, inside a graph of `network_model`."""
+    if layer.op == "first_conv":
+        return f"{layer.name}.conv.{layer.act}"
+    if layer.op == "mbpool":
+        return OUTPUT_NAME
+    return f"{layer.name}.project" if layer.shortcut == "none" else layer.name
+
+
 def _emit(
     layers: Sequence[LayerSpec],
     weights: Weights,
@@ -259,8 +278,7 @@ _EMITTERS = {"first_conv": _emit_first_conv, "mbconv": _emit_mbconv, "mbpool": _
 
 
 def _check_request(layers: Sequence[LayerSpec], *, opset: int, batch: int | None) -> None:
-    if not MIN_OPSET <= opset <= newest_opset():
-        raise InputError(f"opset {opset} is out of range; expected {MIN_OPSET} to {newest_opset()}")
+    check_opset(opset)
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is out of range; expected 1 or more, or None for any")
     if not layers:

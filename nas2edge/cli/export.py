@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas2edge.cli._common import echo_json, json_option, result_console
-from nas2edge.errors import EngineNotBuiltError, InputError
+from nas2edge.errors import EngineNotBuiltError, InputError, ParityError
 from nas2edge.export.registry import load_exporter, target_names
 from nas2edge.optional import require
 from nas2edge.subnet_file import SubnetFile, find_subnet
 from nas2edge.supernet.weights_file import supernet_info
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from nas2edge.export.exporter import BatchRange
     from nas2edge.export.pipeline import ExportResult
     from nas2edge.export.stages import Stage
 
-_MARKS = {"passed": "[green]ok[/]  ", "failed": "[red]FAIL[/]", "skipped": "[yellow]--[/]  "}
+_MARKS = {
+    "passed": "[green]ok[/]  ",
+    "failed": "[red]FAIL[/]",
+    "skipped": "[yellow]--[/]  ",
+    "unchecked": "[yellow]made[/]",
+}
 
 
 @click.command("export")
@@ -64,53 +72,67 @@ def command(
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
+    from rich.markup import escape
+
     from nas2edge.export.pipeline import ExportRequest, export
     from nas2edge.supernet.checkpoint import load_supernet
 
     loaded = load_supernet(source)
     _check_weights(file, loaded.info.sha256, source, given=supernet is not None)
     console = result_console(as_json=as_json)
-    console.print(f"sub-network {file.subnet.id} of {file.space.name}, weights of {source}\n")
+    console.print(escape(f"sub-network {file.subnet.id} of {file.space.name}, weights of {source}\n"))
+    stages: list[Stage] = []
 
     def on_stage(stage: Stage) -> None:
-        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {stage.summary}  ({stage.seconds:.1f} s)")
+        stages.append(stage)
+        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
 
-    result = export(
-        ExportRequest(
-            file=file,
-            supernet=loaded,
-            target=target,
-            out=out or Path("bundles") / f"{file.space.name}-{file.subnet.id}-{target}",
-            data=data,
-            recalibrate=recalibrate,
-            opset=opset,
-            batch=sizes,
-            force=force,
-        ),
-        on_stage=on_stage,
+    request = ExportRequest(
+        file=file,
+        supernet=loaded,
+        target=target,
+        out=out or Path("bundles") / f"{file.space.name}-{file.subnet.id}-{target}",
+        data=data,
+        recalibrate=recalibrate,
+        opset=opset,
+        batch=sizes,
+        force=force,
     )
-    _report(result, target, as_json=as_json)
+    try:
+        result = export(request, on_stage=on_stage)
+    except ParityError as err:
+        if as_json:
+            echo_json(_summary(target, stages, error=str(err)))
+        raise
+    if as_json:
+        echo_json(_summary(target, stages, result=result))
+    _show_files(console, result)
     if result.engine_error:
         raise EngineNotBuiltError(result.engine_error)
 
 
-def _report(result: ExportResult, target: str, *, as_json: bool) -> None:
-    if as_json:
-        echo_json(
-            {
-                "format": "nas2edge.export",
-                "version": 1,
-                "bundle": str(result.folder),
-                "target": target,
-                "engine_error": result.engine_error or None,
-                "accuracy": result.accuracy,
-                "stages": [{"name": s.name, "verdict": s.verdict, "summary": s.summary} for s in result.stages],
-            }
-        )
-        return
-    console = result_console(as_json=False)
+def _summary(
+    target: str, stages: Sequence[Stage], *, result: ExportResult | None = None, error: str = ""
+) -> dict[str, Any]:
+    return {
+        "format": "nas2edge.export",
+        "version": 1,
+        "passed": result is not None,
+        "error": error or None,
+        "bundle": str(result.folder) if result else None,
+        "target": target,
+        "engine_error": (result.engine_error or None) if result else None,
+        "accuracy": result.accuracy if result else {},
+        "stages": [{"name": s.name, "verdict": s.verdict, "summary": s.summary} for s in stages],
+    }
+
+
+def _show_files(console: Console, result: ExportResult) -> None:
+    from rich.markup import escape
+
     names = sorted(file.name for file in result.folder.iterdir())
-    console.print(f"\nwrote {result.folder}/: {', '.join(names)}", soft_wrap=True)
+    console.print(escape(f"\nwrote {result.folder}/: {', '.join(names)}"))
+    console.print(escape(f"next: read {result.folder / 'report.md'}; it ends with the commands to run it elsewhere"))
 
 
 def _check_weights(file: SubnetFile, sha256: str, source: str, *, given: bool) -> None:

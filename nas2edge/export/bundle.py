@@ -12,7 +12,8 @@ from pathlib import Path
 from nas2edge.errors import FormatError, InputError
 from nas2edge.files import read_document
 
-MANIFEST_NAME, REPORT_NAME, MODEL_NAME, PARITY_NAME = "manifest.json", "report.json", "model.onnx", "parity.npz"
+MANIFEST_NAME, MODEL_NAME, PARITY_NAME = "manifest.json", "model.onnx", "parity.npz"
+REPORT_NAME, PAGE_NAME = "report.json", "report.md"
 FORMAT, VERSION = "nas2edge.bundle", 1
 
 
@@ -27,6 +28,9 @@ def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
     Raises:
         InputError: Something else is there.
     """
+    failed = failed_name(folder)
+    if failed.exists() and not (failed / REPORT_NAME).exists():
+        raise InputError(f"{failed} is in the way of a failed export's report; move it, or give --out another name")
     if not folder.exists():
         return
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_NAME).exists()):
@@ -67,9 +71,14 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def failed_name(folder: Path) -> Path:
+    """Returns where a failed export of a bundle is kept: `<folder>.failed`."""
+    return folder.with_name(f"{folder.name}.failed")
+
+
 def keep_as_failed(part: Path, folder: Path) -> Path:
-    """Moves an unfinished bundle to `<folder>.failed`, for a look at what went wrong; returns that name."""
-    failed = folder.with_name(f"{folder.name}.failed")
+    """Moves an unfinished bundle to its failed name, for a look at what went wrong; returns that name."""
+    failed = failed_name(folder)
     shutil.rmtree(failed, ignore_errors=True)
     part.chmod(0o755)
     part.replace(failed)

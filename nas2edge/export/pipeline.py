@@ -1,58 +1,68 @@
 """A sub-network's way from supernet to bundle, with a check after every step.
 
 supernet slice = frozen (bit for bit) > recalibrated > folded > ONNX > simplified > accuracy > target. The first step
-that changes the network beyond its tolerance fails the export: `ParityError` names it, and the bundle is kept as
-`*.failed`.
+that changes the network beyond its tolerance fails the export: `ParityError` names it and the first block that
+differs, and the bundle is kept as `*.failed`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from torch import Tensor
 
-from nas2edge._version import __version__
-from nas2edge.costs import Costs, count
-from nas2edge.errors import CheckpointError, EngineNotBuiltError, ParityError
+from nas2edge.costs import count
+from nas2edge.errors import CheckpointError, EngineNotBuiltError, InputError, ParityError
+from nas2edge.export.blame import blame, onnx_blocks, torch_blocks
 from nas2edge.export.bundle import (
-    FORMAT,
     MANIFEST_NAME,
     MODEL_NAME,
+    PAGE_NAME,
     PARITY_NAME,
     REPORT_NAME,
-    VERSION,
     building,
     check_replaceable,
     keep_as_failed,
 )
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
+from nas2edge.export.manifest import manifest_dict, model_metadata, run_commands
 from nas2edge.export.parity import EXACT, FLOAT32, compare
 from nas2edge.export.registry import load_exporter
 from nas2edge.export.simplify import simplify
-from nas2edge.export.stages import FAILED, PASSED, SKIPPED, Stage, parity_stage, report_dict, report_markdown
+from nas2edge.export.stages import (
+    FAILED,
+    PASSED,
+    SKIPPED,
+    UNCHECKED,
+    Stage,
+    parity_stage,
+    report_dict,
+    report_markdown,
+)
 from nas2edge.files import write_json, write_text
-from nas2edge.graph import BN_EPS, DEFAULT_OPSET, fold_batch_norm, network_model
+from nas2edge.graph import BN_EPS, DEFAULT_OPSET, check_opset, fold_batch_norm, network_model
 from nas2edge.plan import plan
 from nas2edge.subnet_file import SubnetFile, subnet_to_dict
 from nas2edge.supernet.blocks import resize
 from nas2edge.supernet.checkpoint import LoadedSupernet
 from nas2edge.supernet.evaluate import load_images, normalise
+from nas2edge.supernet.images import ImageSet, has_split
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 
 PARITY_IMAGES = 64
-STORED_IMAGES = 4
+"""Images whose logits are compared at every stage."""
+ACCURACY_IMAGES = 2000
+"""Validation images that the accuracy before and after is measured on, at most."""
 MAX_ACCURACY_CHANGE = 0.1
-"""Points of top-1 that a float32 export may gain or lose on the validation images."""
+"""Points of top-1 that a float32 export may gain or lose on them; one image may flip in any case."""
+STORED_IMAGES = 4
 _BATCH = 250
 _NEUTRAL = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}
 
@@ -93,7 +103,7 @@ class ExportResult:
     Args:
         folder: The bundle.
         stages: What was checked.
-        accuracy: Top-1 in percent on the validation images: "network", and the target's or "onnx".
+        accuracy: Top-1 in percent, of the "network" and as "onnx", and how many "images" it was measured on.
         engine_error: Why there is no engine; empty if there is one, or none was asked for.
     """
 
@@ -119,6 +129,9 @@ def export(request: ExportRequest, *, on_stage: Callable[[Stage], None] = lambda
         ParityError: A stage changed the network beyond its tolerance; the bundle is kept as `<out>.failed`.
     """
     exporter = load_exporter(request.target)
+    check_opset(request.opset)
+    if request.recalibrate == 1:
+        raise InputError("recalibrate is 1; one image has no variance: use 2 or more, or 0 to keep the statistics")
     if request.file.space.digest != request.supernet.info.space.digest:
         raise CheckpointError(
             f"the sub-network is of space {request.file.space.name!r}, the supernet of "
@@ -139,43 +152,25 @@ class _Export:
     ) -> None:
         self._request, self._exporter, self._folder, self._on_stage = request, exporter, folder, on_stage
         self._onnx = load_exporter("onnx")
+        self._path = folder / MODEL_NAME
         self._layers = plan(request.file.space, request.file.subnet)
         self._result = ExportResult(folder=request.out)
         self._started = time.perf_counter()
-        preprocess = request.supernet.info.preprocess
-        images = load_images(request.supernet, "validation", data=request.data)
-        self._labels = images.labels
-        self._images = _resized(normalise(images, preprocess), self._layers[0].hw_in)
-        # Images stand sorted by class: evenly spaced ones are of all classes.
-        self._sample = self._images[np.linspace(0, len(images) - 1, min(PARITY_IMAGES, len(images))).astype(int)]
-        self._costs: Costs = count(self._layers)
+        self._images = load_images(request.supernet, "validation", data=request.data)
+        self._sample = self._prepared(self._images, _spread(len(self._images), PARITY_IMAGES))
 
     def run(self) -> ExportResult:
         net = self._freeze()
         self._recalibrate(net)
         reference = _torch_logits(net, self._sample)
-        state = {name: value.numpy() for name, value in net.state_dict().items()}
-        folded = fold_batch_norm(self._layers, state)
-        self._compare("fold", reference, _torch_logits(_with_folded(net, folded), self._sample))
-        model = network_model(
-            self._layers,
-            folded,
-            opset=self._request.opset,
-            batch=None if self._request.batch[0] != self._request.batch[2] else self._request.batch[0],
-            metadata=self._metadata(),
-        )
-        path = self._folder / MODEL_NAME
-        emitted = self._save_and_run(model, path)
-        self._compare("onnx", reference, emitted, note=f"opset {self._request.opset}, {len(model.graph.node)} nodes")
-        self._simplify(model, path, emitted)
-        self._accuracy(net, path)
-        artefacts = self._target(path, reference)
-        np.savez(
-            self._folder / PARITY_NAME,
-            images=self._sample[:STORED_IMAGES],
-            logits=reference[:STORED_IMAGES],
-        )
-        self._write_report(artefacts)
+        folded = self._fold(net, reference)
+        emitted = self._emit(net, folded, reference)
+        self._simplify(net, emitted)
+        self._accuracy(net)
+        artefacts = self._target(reference)
+        np.savez(self._folder / PARITY_NAME, images=self._sample[:STORED_IMAGES], logits=reference[:STORED_IMAGES])
+        self._write_report()
+        write_json(self._folder / MANIFEST_NAME, self._manifest(artefacts))
         return self._result
 
     def _freeze(self) -> StaticNet:
@@ -193,140 +188,158 @@ class _Export:
         if n == 0:
             self._add(Stage(name="recalibrate", verdict=SKIPPED, summary="the stored statistics are kept, as asked"))
             return
-        info = self._request.supernet.info
-        images = normalise(load_images(self._request.supernet, "calibration", data=self._request.data), info.preprocess)
-        images = images[torch.linspace(0, len(images) - 1, min(n or len(images), len(images))).long()]
-        recalibrate(net, torch.split(images, _BATCH))
-        summary = f"batch-normalisation statistics from {len(images)} calibration images"
+        data = self._request.data
+        own = data if data is not None and has_split(data, "calibration") else None
+        images = load_images(self._request.supernet, "calibration", data=own)
+        chosen = _spread(len(images), n or len(images))
+        preprocess = self._request.supernet.info.preprocess
+        batches = (normalise(_subset(images, part), preprocess) for part in _parts(chosen))
+        recalibrate(net, batches)
+        summary = f"batch-normalisation statistics from {len(chosen)} calibration images"
         self._add(Stage(name="recalibrate", verdict=PASSED, summary=summary, seconds=self._lap()))
 
-    def _simplify(self, model: onnx.ModelProto, path: Path, emitted: Array) -> None:
-        simplified, note = simplify(model)
-        if simplified is model:
-            self._add(Stage(name="simplify", verdict=PASSED, summary=note, seconds=self._lap()))
+    def _fold(self, net: StaticNet, reference: Array) -> dict[str, Array]:
+        folded = fold_batch_norm(self._layers, {name: value.numpy() for name, value in net.state_dict().items()})
+        other = _with_folded(net, folded)
+        self._compare(
+            "fold",
+            reference,
+            _torch_logits(other, self._sample),
+            blamed=lambda: blame(torch_blocks(net, self._sample), torch_blocks(other, self._sample)),
+        )
+        return folded
+
+    def _emit(self, net: StaticNet, folded: Mapping[str, Array], reference: Array) -> onnx.ModelProto:
+        low, _, high = self._request.batch
+        model = network_model(
+            self._layers,
+            folded,
+            opset=self._request.opset,
+            batch=low if low == high else None,
+            metadata=model_metadata(self._request.file, self._request.supernet.info),
+        )
+        note = f"opset {self._request.opset}, {len(model.graph.node)} nodes"
+        self._compare_model("onnx", net, model, reference, note=note)
+        return model
+
+    def _simplify(self, net: StaticNet, emitted: onnx.ModelProto) -> None:
+        simplified = simplify(emitted)
+        if simplified.model is emitted:
+            verdict = PASSED if simplified.tried else SKIPPED
+            self._add(Stage(name="simplify", verdict=verdict, summary=simplified.note, seconds=self._lap()))
             return
-        self._compare("simplify", emitted, self._save_and_run(simplified, path), note=note)
+        self._compare_model("simplify", net, simplified.model, self._run_onnx(self._sample), note=simplified.note)
 
-    def _accuracy(self, net: StaticNet, path: Path) -> None:
-        artefact = self._onnx.build(path, batch=self._request.batch)
-        before = self._top1(_torch_logits(net, self._images))
-        after = self._top1(self._onnx.run(artefact, self._images))
-        self._result.accuracy |= {"network": before, "onnx": after}
-        verdict = PASSED if abs(after - before) <= MAX_ACCURACY_CHANGE else FAILED
-        summary = f"top-1 {before:.2f} % before, {after:.2f} % as ONNX, on {len(self._labels)} validation images"
-        self._add(Stage(name="accuracy", verdict=verdict, summary=summary, seconds=self._lap()))
+    def _accuracy(self, net: StaticNet) -> None:
+        chosen = _spread(len(self._images), ACCURACY_IMAGES)
+        right = {"network": 0, "onnx": 0}
+        for part in _parts(chosen):
+            images, labels = self._prepared(self._images, part), self._images.labels[part]
+            right["network"] += int((_torch_logits(net, images).argmax(axis=1) == labels).sum())
+            right["onnx"] += int((self._run_onnx(images).argmax(axis=1) == labels).sum())
+        before, after = (100.0 * right[name] / len(chosen) for name in ("network", "onnx"))
+        self._result.accuracy |= {"network": before, "onnx": after, "images": len(chosen)}
+        allowed = max(MAX_ACCURACY_CHANGE, 100.0 / len(chosen))
+        verdict = PASSED if abs(after - before) <= allowed + 1e-9 else FAILED
+        of = "" if len(chosen) == len(self._images) else f" of {len(self._images)}"
+        summary = f"top-1 {before:.2f} % before, {after:.2f} % as ONNX, on {len(chosen)}{of} validation images"
+        details = {**self._result.accuracy, "max_change": allowed, "passed": verdict == PASSED}
+        self._add(Stage(name="accuracy", verdict=verdict, summary=summary, seconds=self._lap(), details=details))
 
-    def _target(self, path: Path, reference: Array) -> list[Artefact]:
-        onnx_artefact = self._onnx.build(path, batch=self._request.batch)
-        if self._exporter.name == self._onnx.name:
+    def _target(self, reference: Array) -> list[Artefact]:
+        onnx_artefact = self._onnx.build(self._path, batch=self._request.batch)
+        name = self._exporter.name
+        if name == self._onnx.name:
             return [onnx_artefact]
         try:
-            artefact = self._exporter.build(path, batch=self._request.batch)
+            artefact = self._exporter.build(self._path, batch=self._request.batch)
         except EngineNotBuiltError as err:
             self._result.engine_error = str(err)
             summary = str(err).splitlines()[0]
-            self._add(Stage(name=self._exporter.name, verdict=SKIPPED, summary=summary, seconds=self._lap()))
+            self._add(Stage(name=name, verdict=SKIPPED, summary=summary, seconds=self._lap()))
             return [onnx_artefact]
         if artefact.why_not_run:
             size = sum(file.stat().st_size for file in artefact.files) / 1e6
             summary = f"{artefact.files[0].name} ({size:.1f} MB) by {artefact.runtime}; {artefact.why_not_run}"
-            self._add(Stage(name=self._exporter.name, verdict=PASSED, summary=summary, seconds=self._lap(),
+            self._add(Stage(name=name, verdict=UNCHECKED, summary=summary, seconds=self._lap(),
                             details=dict(artefact.notes)))  # fmt: skip
         else:
-            self._compare(self._exporter.name, reference, self._exporter.run(artefact, self._sample),
-                          note=artefact.runtime)  # fmt: skip
+            self._compare(name, reference, self._exporter.run(artefact, self._sample), note=artefact.runtime)
         return [onnx_artefact, artefact]
 
-    def _save_and_run(self, model: onnx.ModelProto, path: Path) -> Array:
-        onnx.checker.check_model(model)
-        path.write_bytes(model.SerializeToString(deterministic=True))
-        return self._onnx.run(self._onnx.build(path, batch=self._request.batch), self._sample)
+    def _run_onnx(self, images: Array) -> Array:
+        return self._onnx.run(self._onnx.build(self._path, batch=self._request.batch), images)
 
-    def _compare(self, name: str, reference: Array, other: Array, *, note: str = "") -> None:
+    def _compare_model(self, name: str, net: StaticNet, model: onnx.ModelProto, reference: Array, *, note: str) -> None:
+        onnx.checker.check_model(model)
+        self._path.write_bytes(model.SerializeToString(deterministic=True))
+        few = self._sample[:STORED_IMAGES]
+        self._compare(
+            name,
+            reference,
+            self._run_onnx(self._sample),
+            note=note,
+            blamed=lambda: blame(torch_blocks(net, few), onnx_blocks(model, self._layers, few)),
+        )
+
+    def _compare(
+        self, name: str, reference: Array, other: Array, *, note: str = "", blamed: Callable[[], str] = str
+    ) -> None:
         report = compare(reference, other, tolerance=FLOAT32)
+        notes = [note] if report.passed else [note, blamed()]
+        note = "; ".join(part for part in notes if part)
         self._add(parity_stage(name, report, seconds=self._lap(), note=note))
 
     def _add(self, stage: Stage) -> None:
         self._result.stages.append(stage)
         self._on_stage(stage)
         if stage.verdict == FAILED:
-            self._write_report([])
+            self._write_report()
             failed = keep_as_failed(self._folder, self._request.out)
+            older = f"; the older bundle in {self._request.out} is as it was" if self._request.out.exists() else ""
             raise ParityError(
                 f"the export failed at the stage {stage.name!r}: {stage.summary}. No bundle was written; what there "
-                f"is, with a report, lies in {failed}"
+                f"is, with a report, lies in {failed}{older}"
             )
 
-    def _top1(self, logits: Array) -> float:
-        return 100.0 * float((logits.argmax(axis=1) == self._labels).mean())
+    def _prepared(self, images: ImageSet, indices: npt.NDArray[np.int64]) -> Array:
+        normalised = normalise(_subset(images, indices), self._request.supernet.info.preprocess)
+        return resize(normalised, self._layers[0].hw_in).contiguous().numpy()
 
     def _lap(self) -> float:
         now = time.perf_counter()
         seconds, self._started = now - self._started, now
         return seconds
 
-    def _metadata(self) -> dict[str, str]:
-        info = self._request.supernet.info
-        resolution = self._layers[0].hw_in
-        return {
-            "nas2edge.labels": json.dumps(list(info.classes)),
-            "nas2edge.preprocess": json.dumps(_preprocess_dict(self._request.supernet, resolution)),
-            "nas2edge.space": info.space.name,
-            "nas2edge.subnet": json.dumps(self._request.file.subnet.to_dict()),
-            "nas2edge.subnet_id": self._request.file.subnet.id,
-            "nas2edge.supernet_sha256": info.sha256,
-            "nas2edge.version": __version__,
-        }
-
-    def _write_report(self, artefacts: list[Artefact]) -> None:
-        subnet = subnet_to_dict(self._request.file)
+    def _write_report(self) -> None:
+        request, stages = self._request, self._result.stages
+        side, costs = self._layers[0].hw_in, count(self._layers)
         facts = {
-            "sub-network": f"{self._request.file.subnet.id} of space {self._request.file.space.name}",
-            "input": f"float32 images (N, 3, {self._layers[0].hw_in}, {self._layers[0].hw_in}), RGB, normalised; "
-            "see preprocess in manifest.json",
-            "size": f"{self._costs.macs:,} MACs, {self._costs.params:,} parameters",
+            "sub-network": f"{request.file.subnet.id} of space {request.file.space.name}",
+            "weights": f"{request.supernet.info.source}, sha256 {request.supernet.info.sha256}",
+            "input": f"float32 images (N, 3, {side}, {side}), RGB, normalised: see preprocess in {MANIFEST_NAME}",
+            "size": f"{costs.macs:,} MACs, {costs.params:,} parameters",
         }
-        facts |= {f"top-1 ({name})": f"{value:.2f} %" for name, value in self._result.accuracy.items()}
-        stages = self._result.stages
-        write_json(self._folder / REPORT_NAME, report_dict(stages, subnet=subnet, accuracy=self._result.accuracy))
-        title = (
-            f"{self._request.file.space.name} sub-network {self._request.file.subnet.id}, for {self._request.target}"
-        )
-        write_text(self._folder / "report.md", report_markdown(title, facts, stages, _commands(artefacts)))
-        if all(stage.verdict != FAILED for stage in stages):
-            write_json(self._folder / MANIFEST_NAME, self._manifest(subnet, artefacts))
+        report = report_dict(stages, subnet=subnet_to_dict(request.file), accuracy=self._result.accuracy)
+        write_json(self._folder / REPORT_NAME, report)
+        title = f"{request.file.space.name} sub-network {request.file.subnet.id}, for {request.target}"
+        failed = any(stage.verdict == FAILED for stage in stages)
+        commands = {} if failed else run_commands(request.target, batch=request.batch, resolution=side)
+        write_text(self._folder / PAGE_NAME, report_markdown(title, facts, stages, commands))
 
-    def _manifest(self, subnet: Mapping[str, Any], artefacts: list[Artefact]) -> dict[str, Any]:
-        unstable = {file.name for artefact in artefacts if artefact.target == self._exporter.name
-                    and not self._exporter.hashable for file in artefact.files}  # fmt: skip
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "target": self._request.target,
-            "subnet": dict(subnet),
-            "supernet": {"source": self._request.supernet.info.source, "sha256": self._request.supernet.info.sha256},
-            "classes": list(self._request.supernet.info.classes),
-            "preprocess": _preprocess_dict(self._request.supernet, self._layers[0].hw_in),
-            "opset": self._request.opset,
-            "batch": list(self._request.batch),
-            "costs": asdict(self._costs),
-            "artefacts": [
-                {
-                    "target": artefact.target,
-                    "files": [file.name for file in artefact.files],
-                    "runtime": artefact.runtime,
-                    "run_here": not artefact.why_not_run,
-                    "notes": dict(artefact.notes),
-                }
-                for artefact in artefacts
-            ],
-            "files": {
-                file.name: _describe(file, hashed=file.name not in unstable)
-                for file in sorted(self._folder.iterdir())
-                if file.name != MANIFEST_NAME
-            },  # fmt: skip
-            "tool": {"nas2edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
-        }
+    def _manifest(self, artefacts: list[Artefact]) -> dict[str, object]:
+        unstable = [] if self._exporter.hashable else [file.name for file in artefacts[-1].files]
+        return manifest_dict(
+            self._folder,
+            file=self._request.file,
+            supernet=self._request.supernet.info,
+            target=self._request.target,
+            opset=self._request.opset,
+            batch=self._request.batch,
+            costs=count(self._layers),
+            artefacts=artefacts,
+            unhashed=unstable if len(artefacts) > 1 else [],
+        )
 
 
 def _torch_logits(net: StaticNet, images: Array) -> Array:
@@ -334,8 +347,18 @@ def _torch_logits(net: StaticNet, images: Array) -> Array:
         return torch.cat([net(batch) for batch in torch.split(torch.from_numpy(images), _BATCH)]).numpy()
 
 
-def _resized(images: Tensor, resolution: int) -> Array:
-    return resize(images, resolution).contiguous().numpy()
+def _spread(n: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Returns evenly spaced indices: images stand sorted by class, so these are of all classes."""
+    return np.linspace(0, n - 1, min(n, wanted)).astype(np.int64)
+
+
+def _parts(indices: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Divides indices into equal batches: the average over batches gives each image the same weight."""
+    return np.array_split(indices, -(-len(indices) // _BATCH))
+
+
+def _subset(images: ImageSet, indices: npt.NDArray[np.int64]) -> ImageSet:
+    return ImageSet(pixels=images.pixels[indices], labels=images.labels[indices], classes=images.classes)
 
 
 def _with_folded(net: StaticNet, folded: Mapping[str, Array]) -> StaticNet:
@@ -352,39 +375,3 @@ def _with_folded(net: StaticNet, folded: Mapping[str, Array]) -> StaticNet:
             state[name] = torch.full_like(state[name], _NEUTRAL[part])
     copy.load_state_dict(state)
     return copy
-
-
-def _preprocess_dict(supernet: LoadedSupernet, resolution: int) -> dict[str, Any]:
-    preprocess = supernet.info.preprocess
-    return {
-        "layout": "NCHW",
-        "colour": "RGB",
-        "scale": "divide by 255, subtract mean, divide by std",
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-        "crop": preprocess.image_size,
-        "resize": f"bicubic (a = -0.75, align_corners off, no antialias) from {preprocess.image_size} to {resolution}",
-        "resolution": resolution,
-    }
-
-
-def _describe(file: Path, *, hashed: bool) -> dict[str, Any]:
-    size = {"bytes": file.stat().st_size}
-    return {**size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if hashed else size
-
-
-def _commands(artefacts: list[Artefact]) -> dict[str, str]:
-    check = (
-        "import numpy as np, onnxruntime as ort\n"
-        'recorded = np.load("parity.npz")\n'
-        'session = ort.InferenceSession("model.onnx")\n'
-        'got = np.concatenate([session.run(None, {"images": image[None]})[0] for image in recorded["images"]])\n'
-        'print("greatest difference:", abs(got - recorded["logits"]).max())\n'
-    )
-    commands = {"Compare with the recorded outputs": f"python - <<'END'\n{check}END"} if artefacts else {}
-    for artefact in artefacts:
-        if artefact.target == "trt":
-            commands["Build and time an engine on the device itself"] = (
-                "trtexec --onnx=model.onnx --saveEngine=model.engine --useCudaGraph --noDataTransfers"
-            )
-    return commands

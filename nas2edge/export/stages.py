@@ -8,7 +8,8 @@ from typing import Any
 
 from nas2edge.export.parity import ParityReport
 
-PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+PASSED, FAILED, SKIPPED, UNCHECKED = "passed", "failed", "skipped", "unchecked"
+"""Unchecked: made, but what it computes was not compared, since it does not run on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class Stage:
 
     Args:
         name: Such as "fold" or "onnx".
-        verdict: "passed", "failed" or "skipped".
+        verdict: "passed", "failed", "skipped" or "unchecked".
         summary: What was found, in a few words.
         seconds: How long it took.
         details: Figures for the JSON report.
@@ -33,6 +34,7 @@ class Stage:
 def parity_stage(name: str, report: ParityReport, *, seconds: float, note: str = "") -> Stage:
     """Returns the stage of a comparison."""
     said = f"max |d| {report.max_abs:.2g}, cosine {report.cosine:.7f}, top-1 agreement {report.top1_agreement:.2%}"
+    said += f" on {report.images} images"
     summary = "; ".join(part for part in (note, said, report.explain()) if part)
     verdict = PASSED if report.passed else FAILED
     return Stage(name=name, verdict=verdict, summary=summary, seconds=seconds, details=report.to_dict())
