@@ -62,12 +62,14 @@ def peak_activations(layer: LayerSpec) -> int:
     """Returns the activation values held at the worst moment of one block.
 
     Every convolution holds its input and its output; a block with a shortcut also holds the block's input until the
-    addition. Fused runtimes may need less, never the sum over blocks.
+    addition, and the projection's output while the shortcut convolves. Fused runtimes may need less, never the sum
+    over blocks.
     """
-    held = 0 if layer.shortcut == "none" else layer.in_chs * layer.hw_in**2
+    block_input = 0 if layer.shortcut == "none" else layer.in_chs * layer.hw_in**2
     peak = 0
     for i, op in enumerate(layer.ops):
-        reads_block_input = i == 0 or op.name == "shortcut"
-        live = op.in_chs * op.hw_in**2 + op.out_chs * op.hw_out**2
-        peak = max(peak, live + (0 if reads_block_input else held))
+        waiting = 0 if i == 0 else block_input
+        if op.name == "shortcut":
+            waiting = layer.out_chs * layer.hw_out**2
+        peak = max(peak, op.in_chs * op.hw_in**2 + op.out_chs * op.hw_out**2 + waiting)
     return peak

@@ -44,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)
         part.replace(path)
     except OSError as err:
-        raise InputError(f"cannot write {path}: {err.strerror}") from err
+        raise InputError(f"cannot write {path}: {err.strerror or err}") from err
     finally:
         part.unlink(missing_ok=True)
 
@@ -96,5 +96,5 @@ def _parse(path: Path) -> Any:
         raise FormatError(f"{path} is not a text file; expected JSON or TOML") from err
     try:
         return tomllib.loads(text) if Path(path).suffix == ".toml" else json.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as err:
+    except (ValueError, RecursionError) as err:  # of either syntax; too many digits; nested too deeply
         raise FormatError(f"{path} does not parse: {err}") from err

@@ -30,6 +30,7 @@ from nas2edge.errors import SpaceError, SubnetError
 Codes = npt.NDArray[np.int64]
 """A population: shape (n, genes), the index of the chosen value in each gene's choices."""
 
+FORMAT, VERSION = "nas2edge.space", 1
 ACTIVATIONS = ("swish", "relu")
 CHANNEL_DIVISOR = 8
 
@@ -224,8 +225,8 @@ class SearchSpace:
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON or TOML form, the inverse of `space_from_dict`."""
         return {
-            "format": "nas2edge.space",
-            "version": 1,
+            "format": FORMAT,
+            "version": VERSION,
             "name": self.name,
             "image_size": self.image_size,
             "resolution": list(self.resolution),
@@ -291,13 +292,19 @@ def space_from_dict(raw: Mapping[str, Any]) -> SearchSpace:
         SpaceError: A field is missing, unknown, of the wrong type or out of range.
     """
     _check_fields(raw, required=_SPACE_FIELDS, optional=("format", "version", "act"), where="the space")
+    if raw.get("format", FORMAT) != FORMAT:
+        raise SpaceError(f"format is {raw['format']!r}; expected {FORMAT!r}")
+    if raw.get("version", VERSION) != VERSION:
+        raise SpaceError(f"version is {raw['version']!r}; this nas2edge reads version {VERSION} of {FORMAT}")
+    if not isinstance(raw["name"], str):
+        raise SpaceError(f"name is {raw['name']!r}; expected text")
     stem, head, stages = raw["stem"], raw["head"], raw["stage"]
     if not isinstance(stages, list):
         raise SpaceError(f"'stage' is a list of tables ([[stage]] in TOML); got {stages!r}")
     _check_fields(stem, required=("width",), optional=("kernel_size", "stride"), where="[stem]")
     _check_fields(head, required=("width", "expand_ratio"), where="[head]")
     return SearchSpace(
-        name=str(raw["name"]),
+        name=raw["name"],
         image_size=_int(raw["image_size"], where="image_size"),
         resolution=_ints(raw["resolution"], where="resolution"),
         num_classes=_int(raw["num_classes"], where="num_classes"),
@@ -358,6 +365,7 @@ def _check_space(space: SearchSpace) -> None:
         if stride not in (1, 2):
             raise SpaceError(f"{where} is {stride}; expected 1 or 2")
     for where, value in (("image_size", space.image_size), ("num_classes", space.num_classes),
+                         ("stem.kernel_size", space.stem_kernel_size),
                          ("head.expand_ratio", space.head_expand_ratio)):  # fmt: skip
         if value < 1:
             raise SpaceError(f"{where} is {value}; expected a positive whole number")

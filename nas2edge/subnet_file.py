@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nas2edge._version import __version__
-from nas2edge.errors import FormatError, SubnetError, UnknownNameError
+from nas2edge.errors import FormatError, SpaceError, SubnetError, UnknownNameError
 from nas2edge.files import read_document, write_json
 from nas2edge.space import SearchSpace, SubnetConfig, space_from_dict
 from nas2edge.spaces import SPACES, load_space
@@ -52,6 +52,7 @@ def read_subnet(path: Path) -> SubnetFile:
 
     Raises:
         FormatError: The file cannot be read, does not parse, or is no subnet.json of version 1.
+        SpaceError: "space" is an object that is incomplete or contradicts itself.
         SubnetError: The sub-network is not a member of the space.
         UnknownNameError: "space" names no known space.
     """
@@ -59,17 +60,20 @@ def read_subnet(path: Path) -> SubnetFile:
     missing = [name for name in ("space", "subnet") if name not in raw]
     if missing:
         raise FormatError(f"{path} lacks {' and '.join(map(repr, missing))}; a subnet.json needs space and subnet")
-    space = space_from_dict(raw["space"]) if isinstance(raw["space"], dict) else load_space(str(raw["space"]))
+    space = _space(raw["space"], path)
     try:
         subnet = SubnetConfig.from_dict(raw["subnet"])
         space.validate(subnet)
     except SubnetError as err:
         raise SubnetError(f"{path}: {err}") from err
+    device = raw.get("device")
+    if device is not None and not isinstance(device, str):
+        raise FormatError(f"{path}: 'device' is {device!r}; expected a name")
     return SubnetFile(
         space=space,
         subnet=subnet,
         supernet=_object(raw, "supernet", path),
-        device=raw.get("device"),
+        device=device,
         constraints=_object(raw, "constraints", path) or {},
         predicted=_object(raw, "predicted", path) or {},
     )
@@ -130,6 +134,15 @@ def subnet_to_dict(file: SubnetFile) -> dict[str, Any]:
         "predicted": dict(file.predicted),
         "tool": {"nas2edge": __version__},
     }
+
+
+def _space(raw: Any, path: Path) -> SearchSpace:
+    if not isinstance(raw, dict):
+        return load_space(str(raw))
+    try:
+        return space_from_dict(raw)
+    except SpaceError as err:
+        raise SpaceError(f"{path}: {err}") from err
 
 
 def _object(raw: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] | None:

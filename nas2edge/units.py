@@ -45,25 +45,30 @@ def parse_count(text: str) -> int:
     Raises:
         UnitError: The text is no positive number followed by nothing or one of these letters.
     """
-    return round(_parse(text, _COUNT_PER_UNIT, what="count", example="300M"))
+    count = round(_parse(text, _COUNT_PER_UNIT, what="count", example="300M"))
+    if count < 1:
+        raise UnitError(f"the count {text!r} is less than 1; expected a positive number, for example '300M'")
+    return count
 
 
 def format_count(count: float) -> str:
     """Writes a count with four significant digits and k, M or G: 203389568 becomes "203.4M"."""
+    rounded = float(f"{count:.4g}")  # first, so that 999,960 is 1M, not 1000k
     for unit in ("G", "M", "k"):
         scale = _COUNT_PER_UNIT[unit]
-        if abs(count) >= scale:
-            return f"{count / scale:.4g}{unit}"
-    return f"{count:.4g}"
+        if abs(rounded) >= scale:
+            return f"{rounded / scale:g}{unit}"
+    return f"{rounded:g}"
 
 
 def format_latency(latency_ms: float) -> str:
     """Writes a latency with three significant digits in the unit that fits: 0.0421 becomes "42.1 us"."""
-    if latency_ms >= 1000.0:
-        return f"{latency_ms / 1000.0:.3g} s"
-    if latency_ms >= 1.0 or latency_ms == 0.0:
-        return f"{latency_ms:.3g} ms"
-    return f"{latency_ms * 1000.0:.3g} us"
+    rounded = float(f"{latency_ms:.3g}")  # first, so that 999.6 ms is 1 s
+    if abs(rounded) >= 1000.0:
+        return f"{rounded / 1000.0:g} s"
+    if abs(rounded) >= 1.0 or rounded == 0.0:
+        return f"{rounded:g} ms"
+    return f"{rounded * 1000.0:g} us"
 
 
 def _parse(text: str, scale_of: dict[str, float] | dict[str, int], *, what: str, example: str) -> float:

@@ -26,7 +26,11 @@ def test_each_distinct_layer_is_valued_once():
     space = load_space("attentivenas")
     seen: list[str] = []
 
-    AdditiveMetric(space, lambda layer: seen.append(layer.key) or 1.0)
+    def value(layer):
+        seen.append(layer.key)
+        return 1.0
+
+    AdditiveMetric(space, value)
 
     assert len(seen) == len(set(seen)) == 896
 
@@ -35,3 +39,12 @@ def test_an_empty_population_has_no_scores():
     space = load_space("tiny")
 
     assert AdditiveMetric(space, count_macs)(space.encode([])).shape == (0,)
+
+
+def test_a_stage_may_start_at_more_than_one_block(tiny_space, rng):
+    """Its depths are 2 and 4; scores of integers are exact."""
+    codes = tiny_space.sample(200, rng)
+
+    scores = AdditiveMetric(tiny_space, count_macs)(codes)
+
+    assert scores.tolist() == [sum(map(count_macs, plan(tiny_space, subnet))) for subnet in tiny_space.decode(codes)]

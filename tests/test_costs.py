@@ -14,7 +14,7 @@ RECORDS = json.loads((Path(__file__).parent / "data" / "alphanet_costs.json").re
 GENES = ("resolution", "width", "depth", "kernel_size", "expand_ratio")
 
 
-def mbconv(**changes) -> LayerSpec:
+def mbconv(**changes):
     """16 channels to 24 on a map of 8, expanded to 32, kernel 3, no squeeze-and-excitation."""
     given = {
         "name": "b", "op": "mbconv", "hw_in": 8, "hw_out": 8, "in_chs": 16, "mid_chs": 32, "out_chs": 24,
@@ -82,6 +82,33 @@ def test_a_head_by_hand():
 def test_peak_activations_by_hand():
     """Depthwise reads and writes 32 x 8 x 8 each, while the block's input, 16 x 8 x 8, waits for the addition."""
     assert peak_activations(mbconv()) == 64 * (32 + 32 + 16)
+
+
+def test_the_shortcut_convolution_runs_while_the_projection_waits():
+    """Without expansion that is the worst moment: 16 read, 24 written, 24 waiting for the addition."""
+    assert peak_activations(mbconv(mid_chs=16)) == 64 * (16 + 24 + 24)
+
+
+def test_a_block_without_shortcut_holds_no_input():
+    stem = LayerSpec(
+        name="stem", op="first_conv", hw_in=32, hw_out=16, in_chs=3, mid_chs=16, out_chs=16, kernel_size=3, stride=2,
+        act="swish",
+    )  # fmt: skip
+
+    assert peak_activations(stem) == 3 * 32 * 32 + 16 * 16 * 16
+
+
+def test_a_whole_network_by_hand(tiny_space):
+    """16 pixels: a stem to 8, one block without expansion, two strided and squeezed blocks to 4, a head."""
+    costs = count(plan(tiny_space, tiny_space.smallest()))
+
+    stem = 8 * 8 * (27 * 8)
+    plain = 8 * 8 * (9 * 8 + 8 * 8)
+    squeezed = 2 * 24 * 8  # 24 // 4 = 6 becomes 8
+    strided = 8 * 8 * (8 * 24) + 4 * 4 * (9 * 24 + 24 * 8) + squeezed
+    later = 4 * 4 * (8 * 24 + 9 * 24 + 24 * 8) + squeezed
+    head = 4 * 4 * (8 * 16) + 16 * 16 + 16 * 3
+    assert costs.macs == stem + plain + strided + later + head
 
 
 def test_the_costs_of_a_plan_are_the_sum_and_the_greatest_of_its_layers():

@@ -80,3 +80,34 @@ def test_json_and_toml_are_told_apart_by_their_suffix(tmp_path):
 
     documents = [read_document(tmp_path / f"a.{kind}", format="mine", version=1) for kind in ("toml", "json")]
     assert documents[0] == documents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", "format = "),
+        ("a.toml", "format = " + "[" * 100_000),
+        ("a.json", "[" * 100_000),
+        ("a.json", '{"format": ' + "1" * 5000 + "}"),
+    ],
+    ids=["toml", "deep toml", "deep json", "number of 5000 digits"],
+)
+def test_a_file_that_does_not_parse_is_told(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(FormatError, match=f"{name} does not parse: ."):
+        read_document(tmp_path / name, format="mine", version=1)
+
+
+def test_a_folder_cannot_be_replaced_by_a_file(tmp_path):
+    (tmp_path / "a").mkdir()
+
+    with pytest.raises(InputError, match="cannot write .*/a: Is a directory"):
+        write_text(tmp_path / "a", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failure_of_the_system_says_why_even_without_its_number(tmp_path):
+    with pytest.raises(InputError, match="cannot write .*/a: 7 requested and 3 written"), atomic_path(tmp_path / "a"):
+        raise OSError("7 requested and 3 written")  # as NumPy says that the disk is full
+    assert not list(tmp_path.iterdir())

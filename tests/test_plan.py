@@ -1,11 +1,12 @@
 """Plans: shapes worked out by hand, keys, and the blocks that a space can have."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from nas2edge.errors import SubnetError
-from nas2edge.plan import plan, round_channels, unique_layers
+from nas2edge.plan import plan, round_channels, stage_layers, unique_layers
 from nas2edge.space import SearchSpace, StageSpace
 from nas2edge.spaces import load_space
 
@@ -59,6 +60,64 @@ def test_the_blocks_of_attentivenas():
     counts = Counter(layer.op for layer in unique_layers(load_space("attentivenas")))
 
     assert counts == {"first_conv": 8, "mbconv": 32 + 3 * 144 + 216 + 128 + 64, "mbpool": 16}
+
+
+def test_the_blocks_of_attentivenas_by_stage():
+    """Over 4 resolutions; in a stage: entering widths and widths x kernels x expansions, first block and later ones."""
+    places = Counter(".".join(layer.name.split(".")[:2]) for layer in unique_layers(load_space("attentivenas")))
+
+    assert places == {
+        "stem": 4 * 2,
+        "stages.0": 4 * 2 * (2 * 2 + 0),  # block 1 is 16 to 16 or 24 to 24, as block 0 can be
+        "stages.1": 4 * 2 * 3 * (2 * 2 + 2),
+        "stages.2": 4 * 2 * 3 * (2 * 2 + 2),
+        "stages.3": 4 * 2 * 3 * (2 * 2 + 2),
+        "stages.4": 4 * 2 * 3 * (2 * 3 + 3),
+        "stages.5": 4 * 2 * 1 * (3 * 4 + 4),
+        "stages.6": 4 * 2 * 1 * (4 * 2 + 1 - 1),  # 224 to 224 is new as a later block, 216 to 216 is of stage 5
+        "head": 4 * 2 * 2,
+    }
+    assert sum(places.values()) == 896
+
+
+@pytest.mark.parametrize(
+    ("stage", "width", "shortcut", "hw_out"),
+    [(0, 8, "identity", 9), (0, 16, "conv", 9), (1, 8, "pool", 5), (1, 16, "pool+conv", 5)],
+)
+def test_a_shortcut_pools_with_the_stride_and_convolves_when_the_width_changes(
+    tiny_space, stage, width, shortcut, hw_out
+):
+    first, second = stage_layers(
+        tiny_space, stage, hw_in=9, in_chs=8, width=width, depth=2, kernel_size=3, expand_ratio=3
+    )
+
+    assert (first.shortcut, first.hw_out, first.stride) == (shortcut, hw_out, stage + 1)
+    assert (second.shortcut, second.hw_in, second.hw_out, second.in_chs) == ("identity", hw_out, hw_out, width)
+
+
+def test_weights_have_the_shapes_of_torch(space):
+    _, _, block, _, head = plan(space, space.smallest())
+
+    assert {op.name: op.weight_shape for op in block.ops} == {
+        "expand": (24, 8, 1, 1),
+        "depthwise": (24, 1, 5, 5),
+        "se_reduce": (8, 24, 1, 1),
+        "se_expand": (24, 8, 1, 1),
+        "project": (16, 24, 1, 1),
+        "shortcut": (16, 8, 1, 1),
+    }
+    assert [op.weight_shape for op in head.ops] == [(32, 16, 1, 1), (32, 32, 1, 1), (3, 32)]
+
+
+def test_the_activation_of_a_space_is_that_of_its_blocks_but_not_of_their_excitation(space):
+    layers = plan(replace(space, act="relu"), space.smallest())
+
+    acts = {op.name: op.act for layer in layers for op in layer.ops}
+    assert acts == {
+        "conv": "relu", "expand": "relu", "depthwise": "relu", "mix": "relu", "se_reduce": "relu",
+        "se_expand": "hsigmoid", "project": "", "shortcut": "", "classifier": "",
+    }  # fmt: skip
+    assert "act=relu" in layers[0].key
 
 
 @pytest.mark.parametrize("name", ["attentivenas", "tiny"])

@@ -82,6 +82,28 @@ def test_equal_seeds_draw_equal_members():
     assert np.array_equal(first, second)
 
 
+def test_equal_seeds_change_members_equally_and_leave_the_parents_alone(tiny_space, rng):
+    a, b = tiny_space.sample(50, rng), tiny_space.sample(50, rng)
+    before = a.copy(), b.copy()
+
+    mutants = [tiny_space.mutate(a, np.random.default_rng(1), rate=0.5) for _ in range(2)]
+    children = [tiny_space.crossover(a, b, np.random.default_rng(1)) for _ in range(2)]
+
+    assert np.array_equal(*mutants)
+    assert np.array_equal(*children)
+    assert np.array_equal((a, b), before)
+
+
+def test_a_mutation_changes_a_share_of_the_genes_that_is_the_rate():
+    rng = np.random.default_rng(0)
+    codes = TINY.sample(4000, rng)
+    free = TINY.cardinalities > 1
+
+    share = (TINY.mutate(codes, rng, rate=0.3) != codes)[:, free].mean()
+
+    assert share == pytest.approx(0.3, abs=0.01)  # 4000 x 19 draws: a standard error of 0.0017
+
+
 def test_every_choice_is_drawn_about_equally_often():
     codes = TINY.sample(6000, np.random.default_rng(0))
 
@@ -186,6 +208,19 @@ def test_a_space_is_read_from_toml(tmp_path):
         ("[stem]\nwidth = [8, 16]", "stem = 8", r"\[stem\] is a table with width; got 8"),
         ('name = "mine"', 'name = ""', "the space has no name"),
         ("[[stage]]", "[stage]", "'stage' is a list of tables"),
+        ("num_classes = 5", "num_classes = true", "num_classes is True; expected a whole number"),
+        ("resolution = [24, 32]", "resolution = [24, 24]", "ascending, no repeats"),
+        ("resolution = [24, 32]", "resolution = [true]", r"resolution is \[True\]; expected a list of whole numbers"),
+        ("depth = [1, 2]", "depth = [0, 1]", r"stage 0: depth is \[0, 1\]; expected positive whole numbers"),
+        ("depth = [1, 2]", "", r"stage 0 has the fields .*; missing: \['depth'\]"),
+        ("depth = [1, 2]", "depth = [1, 2]\npool = 1", r"stage 0 has .*; .* unknown: \['pool'\]"),
+        ("width = [8, 16]", "width = [12]", r"stem.width is \[12\]; expected multiples of 8"),
+        ("width = [8, 16]", "width = [8]\nkernel_size = -3", "stem.kernel_size is -3; expected"),
+        ("width = [8, 16]", "width = [8]\nkernel_size = 4", r"stem.kernel_size is \[4\]; expected odd numbers"),
+        ("width = [8, 16]", "width = [8]\nstride = 0", "stem.stride is 0; expected 1 or 2"),
+        ("width = [64]\nexpand_ratio = 4", "width = [64]", r"\[head\] has .* missing: \['expand_ratio'\]"),
+        ("expand_ratio = 4\n", "expand_ratio = 0\n", "head.expand_ratio is 0; expected a positive whole number"),
+        ('name = "mine"', "name = 5", "name is 5; expected text"),
     ],
 )
 def test_a_wrong_definition_is_told_with_the_place(tmp_path, old, new, message):
@@ -198,6 +233,44 @@ def test_a_wrong_definition_is_told_with_the_place(tmp_path, old, new, message):
     with pytest.raises(SpaceError, match=message) as caught:
         load_space(str(tmp_path / "mine.toml"))
     assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": []}, "space 'tiny' has no stage; add at least one"),
+        ({"stage": [3]}, "stage 0 is a table with width, depth, .*; got 3"),
+        ({"version": 2}, "version is 2; this nas2edge reads version 1"),
+        ({"format": "nas2edge.subnet"}, "format is 'nas2edge.subnet'; expected 'nas2edge.space'"),
+    ],
+)
+def test_a_wrong_object_is_told(change, message):
+    with pytest.raises(SpaceError, match=message):
+        space_from_dict({**TINY.to_dict(), **change})
+
+
+def test_a_space_is_read_from_the_json_that_it_gives(tmp_path, tiny_space):
+    (tmp_path / "two.json").write_text(json.dumps(tiny_space.to_dict()))
+
+    assert load_space(str(tmp_path / "two.json")) == tiny_space
+
+
+def test_genes_are_named_by_field_and_place(tiny_space):
+    assert tiny_space.genes == (
+        "resolution", "width.0", "width.1", "width.2", "width.3", "depth.0", "depth.1", "kernel_size.0",
+        "kernel_size.1", "expand_ratio.0", "expand_ratio.1",
+    )  # fmt: skip
+    assert tiny_space.size == 2 * (2 * 2 * 2 * 1) * (2 * 2) * (1 * 2) * (2 * 1) == np.prod(tiny_space.cardinalities)
+
+
+def test_codes_are_places_among_the_choices(tiny_space):
+    assert tiny_space.encode([tiny_space.smallest()]).tolist() == [[0] * 11]
+    assert tiny_space.encode([tiny_space.largest()]).tolist() == [[1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0]]
+
+
+def test_what_is_outside_cannot_be_encoded(tiny_space):
+    with pytest.raises(SubnetError, match="width has 7 entries; space 'two-stages' has 4"):
+        tiny_space.encode([TINY.smallest()])
 
 
 def test_an_unknown_space_lists_the_nearest():

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from nas2edge.errors import FormatError, SubnetError, UnknownNameError
+import nas2edge
+from nas2edge.errors import FormatError, SpaceError, SubnetError, UnknownNameError
 from nas2edge.spaces import load_space
 from nas2edge.subnet_file import SubnetFile, read_subnet, write_subnet
 
@@ -13,7 +14,7 @@ TINY = load_space("tiny")
 LEAST = {"format": "nas2edge.subnet", "version": 1, "space": "tiny", "subnet": TINY.smallest().to_dict()}
 
 
-def write(folder, **changes) -> object:
+def write(folder, **changes):
     path = folder / "subnet.json"
     path.write_text(json.dumps({**LEAST, **changes}))
     return path
@@ -48,12 +49,29 @@ def test_a_named_space_is_written_by_name_and_another_in_full(tmp_path):
     assert read_subnet(tmp_path / "b.json").space == mine
 
 
+def test_a_written_file_says_what_it_is_and_who_wrote_it(tmp_path):
+    write_subnet(tmp_path / "s.json", SubnetFile(space=TINY, subnet=TINY.smallest()))
+
+    raw = json.loads((tmp_path / "s.json").read_text())
+    assert {name: raw[name] for name in ("format", "version", "id", "tool")} == {
+        "format": "nas2edge.subnet",
+        "version": 1,
+        "id": TINY.smallest().id,
+        "tool": {"nas2edge": nas2edge.__version__},
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"format": "nas2edge.bundle"}, FormatError, "is a 'nas2edge.bundle' file"),
         ({"space": "tny"}, UnknownNameError, "unknown space 'tny'"),
         ({"subnet": {**TINY.smallest().to_dict(), "resolution": 7}}, SubnetError, "resolution is 7"),
+        ({"space": {**TINY.to_dict(), "num_classes": 0}}, SpaceError, r"subnet\.json: num_classes is 0"),
+        ({"space": 5}, UnknownNameError, "unknown space '5'"),
+        ({"subnet": {"depth": [1]}}, SubnetError, r"subnet\.json: a sub-network has the fields .* missing"),
+        ({"device": ["pixel"]}, FormatError, r"'device' is \['pixel'\]; expected a name"),
+        ({"version": 2}, FormatError, "has version 2; this nas2edge reads version 1"),
         ({"predicted": [1]}, FormatError, r"'predicted' is \[1\]; expected an object"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nas2edge.errors import SpaceError, UnknownNameError
 from nas2edge.files import read_document
-from nas2edge.space import SearchSpace, space_from_dict
+from nas2edge.space import FORMAT, VERSION, SearchSpace, space_from_dict
 from nas2edge.spaces.attentivenas import attentivenas
 from nas2edge.spaces.tiny import tiny
 
@@ -31,7 +31,7 @@ def load_space(name_or_path: str) -> SearchSpace:
         return SPACES[name_or_path]()
     if Path(name_or_path).suffix not in (".toml", ".json"):
         raise UnknownNameError("space", name_or_path, SPACES, suffix=".toml or .json")
-    raw = read_document(Path(name_or_path), format="nas2edge.space", version=1)
+    raw = read_document(Path(name_or_path), format=FORMAT, version=VERSION)
     try:
         return space_from_dict(raw)
     except SpaceError as err:
