@@ -1,0 +1,102 @@
+"""Comparison of recorded outputs: equal, close, far, zero, infinite, not a number, half precision."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nas2edge.export.parity import EXACT, FLOAT32, Tolerance, compare
+
+BASE = np.array([[1.0, 2.0, -1.0], [0.5, -0.5, 4.0]], dtype=np.float32)
+
+
+def test_equal_outputs_pass_even_exactly():
+    report = compare(BASE, BASE.copy(), tolerance=EXACT)
+
+    assert report.passed
+    assert (report.max_abs, report.mean_abs, report.rel_l2, report.cosine) == (0.0, 0.0, 0.0, 1.0)
+    assert (report.top1_agreement, report.not_finite, report.images) == (1.0, 0, 2)
+
+
+def test_metrics_by_hand():
+    reference = np.array([[3.0, 4.0]], dtype=np.float32)
+    other = np.array([[3.0, 0.0]], dtype=np.float32)
+
+    report = compare(reference, other, tolerance=FLOAT32)
+
+    assert report.max_abs == 4.0
+    assert report.mean_abs == 2.0
+    assert report.rel_l2 == pytest.approx(4 / 5)
+    assert report.cosine == pytest.approx(9 / (5 * 3))
+    assert report.top1_agreement == 0.0
+    assert report.scale == 4.0
+    assert not report.passed
+
+
+@pytest.mark.parametrize(
+    ("other", "passes"),
+    [
+        pytest.param(BASE + 1e-5, True, id="rounding"),
+        pytest.param(BASE.astype(np.float16).astype(np.float32), True, id="values that half precision holds"),
+        pytest.param((BASE + np.float32(0.1)).astype(np.float16).astype(np.float32), False, id="moved"),
+        pytest.param(BASE * 1.01, False, id="one percent"),
+        pytest.param(BASE[:, ::-1].copy(), False, id="classes reversed"),
+        pytest.param(BASE[::-1].copy(), False, id="images swapped"),
+        pytest.param(np.zeros_like(BASE), False, id="all zero"),
+        pytest.param(np.full_like(BASE, np.nan), False, id="nan"),
+        pytest.param(np.where(BASE == 4.0, np.inf, BASE).astype(np.float32), False, id="one infinite"),
+    ],
+)
+def test_what_passes_as_float32(other, passes):
+    report = compare(BASE, other, tolerance=FLOAT32)
+
+    assert report.passed is passes
+    assert bool(report.explain()) is not passes
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_equal_but_not_finite_fails(value):
+    bad = np.full_like(BASE, value)
+
+    report = compare(bad, bad.copy(), tolerance=FLOAT32)
+
+    assert report.not_finite == 12
+    assert "12 values are not finite" in report.explain()
+
+
+def test_zero_equals_zero():
+    zeros = np.zeros((2, 3), dtype=np.float32)
+
+    report = compare(zeros, zeros.copy(), tolerance=EXACT)
+
+    assert report.passed
+    assert (report.cosine, report.rel_l2) == (1.0, 0.0)
+
+
+def test_something_from_a_zero_reference_fails():
+    report = compare(np.zeros((1, 3), np.float32), np.full((1, 3), 1e-6, np.float32), tolerance=FLOAT32)
+
+    assert math.isnan(report.cosine)
+    assert not report.passed
+
+
+def test_large_logits_are_judged_by_their_size():
+    """A difference of 0.01 is beyond 1e-4, but not beyond 1e-4 of a logit of 1000."""
+    reference = np.array([[1000.0, 1.0]], dtype=np.float32)
+
+    assert compare(reference, reference + np.float32(0.01), tolerance=FLOAT32).passed
+
+
+def test_disagreeing_predictions_are_explained():
+    tolerance = Tolerance(max_abs=10.0, min_top1_agreement=0.9)
+
+    report = compare(BASE, BASE[:, ::-1].copy(), tolerance=tolerance)
+
+    assert report.explain() == "50.00% of the predictions agree, 90.00% must"
+
+
+def test_other_shapes_are_a_bug_of_the_caller():
+    with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 2\) cannot be compared"):
+        compare(BASE, BASE[:, :2], tolerance=FLOAT32)
