@@ -1,5 +1,8 @@
 """The root command: exit codes, one-line errors, cancelling."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -86,3 +89,22 @@ def test_a_unit_is_told_in_one_line():
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --latency: the latency '20' has no unit; expected one of: ns, us")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["show", "--bogus"]])
+def test_an_unknown_option_is_a_usage_error(runner, arguments):
+    result = runner.invoke(main, arguments)
+
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert not result.stdout
+
+
+def test_help_has_a_short_form(runner):
+    assert runner.invoke(main, ["-h"]).stdout == runner.invoke(main, ["--help"]).stdout
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "nas2edge", "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == f"nas2edge, version {nas2edge.__version__}"
