@@ -89,6 +89,13 @@ def test_the_shortcut_convolution_runs_while_the_projection_waits():
     assert peak_activations(mbconv(mid_chs=16)) == 64 * (16 + 24 + 24)
 
 
+def test_what_reads_the_input_of_the_block_does_not_hold_it_twice():
+    """Projecting, the worst moment: 16 read and 24 written on the map of 4, 16 waiting on that of 8 to be pooled."""
+    block = mbconv(mid_chs=16, stride=2, hw_out=4, shortcut="pool+conv")
+
+    assert peak_activations(block) == 16 * (16 + 24) + 64 * 16
+
+
 def test_a_block_without_shortcut_holds_no_input():
     stem = LayerSpec(
         name="stem", op="first_conv", hw_in=32, hw_out=16, in_chs=3, mid_chs=16, out_chs=16, kernel_size=3, stride=2,

@@ -1,5 +1,6 @@
 """Search spaces: members and their codes, drawing and changing them, and what is said of a wrong definition."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -118,6 +119,13 @@ def test_equal_subnets_have_equal_ids_and_hash_alike():
     assert a.id == b.id
     assert len({a, b}) == 1
     assert a.id != TINY.largest().id
+
+
+def test_an_id_is_a_digest_of_sorted_json_without_spaces():
+    subnet = SubnetConfig(resolution=16, width=(8, 8, 16), depth=(1,), kernel_size=(3,), expand_ratio=(2,))
+
+    text = b'{"depth":[1],"expand_ratio":[2],"kernel_size":[3],"resolution":16,"width":[8,8,16]}'
+    assert subnet.id == hashlib.sha256(text).hexdigest()[:12]
 
 
 @pytest.mark.parametrize(
