@@ -24,7 +24,10 @@ SAMPLES_NAME = "evaluated.jsonl"
 
 @click.group("predictor")
 def command() -> None:
-    """Fit a small model that predicts the accuracies of a supernet's sub-networks."""
+    """Fit a small model that predicts the accuracies of a supernet's sub-networks.
+
+    Example: nas2edge predictor fit --supernet runs/tiny --samples 500
+    """
 
 
 @command.command("fit")
