@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas2edge.export.exporter import BatchRange
-    from nas2edge.export.pipeline import ExportResult
+    from nas2edge.export.pipeline import ExportRequest, ExportResult
     from nas2edge.export.stages import Stage
 
 _MARKS = {
@@ -72,21 +72,11 @@ def command(
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
-    from rich.markup import escape
-
-    from nas2edge.export.pipeline import ExportRequest, export
+    from nas2edge.export.pipeline import ExportRequest
     from nas2edge.supernet.checkpoint import load_supernet
 
     loaded = load_supernet(source)
     _check_weights(file, loaded.info.sha256, source, given=supernet is not None)
-    console = result_console(as_json=as_json)
-    console.print(escape(f"sub-network {file.subnet.id} of {file.space.name}, weights of {source}\n"))
-    stages: list[Stage] = []
-
-    def on_stage(stage: Stage) -> None:
-        stages.append(stage)
-        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
-
     request = ExportRequest(
         file=file,
         supernet=loaded,
@@ -98,14 +88,32 @@ def command(
         batch=sizes,
         force=force,
     )
+    _export(request, as_json=as_json)
+
+
+def _export(request: ExportRequest, *, as_json: bool) -> None:
+    """Exports, and shows every stage as it ends, then the files."""
+    from rich.markup import escape
+
+    from nas2edge.export.pipeline import export
+
+    console = result_console(as_json=as_json)
+    source, subnet = request.supernet.info.source, request.file.subnet
+    console.print(escape(f"sub-network {subnet.id} of {request.file.space.name}, weights of {source}\n"))
+    stages: list[Stage] = []
+
+    def on_stage(stage: Stage) -> None:
+        stages.append(stage)
+        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
+
     try:
         result = export(request, on_stage=on_stage)
     except ParityError as err:
         if as_json:
-            echo_json(_summary(target, stages, error=str(err)))
+            echo_json(_summary(request.target, stages, error=str(err)))
         raise
     if as_json:
-        echo_json(_summary(target, stages, result=result))
+        echo_json(_summary(request.target, stages, result=result))
     _show_files(console, result)
     if result.engine_error:
         raise EngineNotBuiltError(result.engine_error)
