@@ -39,7 +39,7 @@ def save_as_trainer(path: Path, state: dict, *, legacy: bool = True) -> Path:
     """Writes a file as the original trainer does, with its own class inside."""
     module = types.ModuleType("utils.config")
     Config.__module__, Config.__qualname__ = "utils.config", "Config"
-    module.Config = Config
+    vars(module)["Config"] = Config
     sys.modules["utils"], sys.modules["utils.config"] = types.ModuleType("utils"), module
     try:
         content = {"epoch": 360, "args": Config(batch_size=32, arch="attentive"), "state_dict": state}

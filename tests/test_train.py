@@ -163,7 +163,7 @@ def same_weights(a: Path, b: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(space, data, tmp_path_factory) -> Path:
+def whole(space, data, tmp_path_factory):
     """The weights of a run that nothing interrupted."""
     return train(space, *data, tmp_path_factory.mktemp("whole"), recipe=RECIPE)
 
