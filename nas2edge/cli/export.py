@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas2edge.export.pipeline import ExportRequest, ExportResult
     from nas2edge.export.stages import Stage
 
+MAX_BATCH = 65_536
 _MARKS = {
     "passed": "[green]ok[/]  ",
     "failed": "[red]FAIL[/]",
@@ -157,6 +158,8 @@ def _batch(text: str) -> BatchRange:
     if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) not in (1, 3):
         raise InputError(f"batch {text!r} does not read; expected a size such as 1, or MIN:OPT:MAX such as 1:4:16")
     sizes = [int(part) for part in parts]
+    if max(sizes) > MAX_BATCH:
+        raise InputError(f"batch {text!r} is too large; expected at most {MAX_BATCH}")
     low, usual, high = sizes * 3 if len(sizes) == 1 else sizes
     if not low <= usual <= high:
         raise InputError(f"batch {text!r} is out of order; expected MIN <= OPT <= MAX")

@@ -28,6 +28,10 @@ def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
     Raises:
         InputError: Something else is there.
     """
+    if not folder.name:
+        raise InputError(
+            f"{str(folder)!r} has no name of its own; give --out a folder to be made, such as bundles/mine"
+        )
     failed = failed_name(folder)
     if failed.exists() and not (failed / REPORT_NAME).exists():
         raise InputError(f"{failed} is in the way of a failed export's report; move it, or give --out another name")

@@ -263,8 +263,12 @@ class _Export:
             summary = f"{artefact.files[0].name} ({size:.1f} MB) by {artefact.runtime}; {artefact.why_not_run}"
             self._add(Stage(name=name, verdict=UNCHECKED, summary=summary, seconds=self._lap(),
                             details=dict(artefact.notes)))  # fmt: skip
-        else:
-            self._compare(name, reference, self._exporter.run(artefact, self._sample), note=artefact.runtime)
+            return [onnx_artefact, artefact]
+        logits = self._exporter.run(artefact, self._sample)
+        if logits.shape != reference.shape:
+            summary = f"{artefact.runtime}: it returns shape {logits.shape}, expected {reference.shape}"
+            self._add(Stage(name=name, verdict=FAILED, summary=summary, seconds=self._lap()))
+        self._compare(name, reference, logits, note=artefact.runtime)
         return [onnx_artefact, artefact]
 
     def _run_onnx(self, images: Array) -> Array:
