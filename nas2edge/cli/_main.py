@@ -24,6 +24,7 @@ _COMMANDS = {
     "ablate": "Compare what sub-networks learn from, as box plots by regimes of MACs.",
     "profile": "Measure this machine block by block into a latency table.",
     "devices": "List latency tables, their aliases, kind and error.",
+    "tables": "Check, import and transfer latency tables.",
     "show": "Print a search space, or the layers of a sub-network.",
     "evaluate": "Measure accuracies of sub-networks of a supernet.",
 }

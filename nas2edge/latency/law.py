@@ -18,6 +18,8 @@ from nas2edge.latency.table import ESTIMATED, LatencyTable, TableRow
 from nas2edge.plan import LayerSpec
 
 MAX_SHARE_OF_PEAK = 0.6
+CPU_PEAK_GMAC_S = 160.0
+"""No core of any CPU computes more in FP32: two 512-bit units at 5 GHz."""
 
 # Fitted to 53 kernel times of MobileNetV2, TensorRT 10.1 FP16 at batch 1, github.com/fuzzylabs/
 # edge-vision-power-estimation (Apache-2.0): mean error 5.7 % in sample, 6.3 % with each kernel left out in turn.
@@ -78,6 +80,13 @@ def estimated_table(law: KernelLaw, device: Device, layers: Sequence[LayerSpec],
         protocol={"tool": "nas2edge kernel law", "note": "estimated, never measured on the device"},
         law=law,
     )
+
+
+def peak_gmac_s(device: Device) -> float | None:
+    """Returns the arithmetic peak in GMAC/s: of the device's law, or a bound by its CPU threads; None if unknown."""
+    if device.name in LAWS:
+        return LAWS[device.name][0].peak_gmac_s
+    return None if device.threads is None else device.threads * CPU_PEAK_GMAC_S * 4 / device.value_bytes
 
 
 def _check_peak(law: KernelLaw, layer: LayerSpec, ms: float) -> None:

@@ -64,6 +64,23 @@ def fit_roofline(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Roofline |
     )
 
 
+def robust_fit_ms(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Floats:
+    """Returns what a roofline through most of the blocks says of each: rows beyond a factor of three are left out.
+
+    Relative errors forgive what is far too slow, not what is far too fast, so the slow ones are looked for first.
+    """
+    terms, target = np.stack([_terms(layer) for layer in layers]), np.asarray(ms, dtype=np.float64)
+    # The first guess: all blocks at the median rate of the launches and MACs that they have.
+    work = terms[:, 1] / np.median(terms[:, 1]) + terms[:, 2:6].sum(axis=1) / np.median(terms[:, 2:6].sum(axis=1))
+    fitted = work * np.median(target / work)
+    for reach in (10.0, 3.0, 3.0):
+        kept = np.abs(np.log(target / fitted)) <= np.log(reach)
+        if kept.sum() < 3:
+            break
+        fitted = np.maximum(terms @ _fit(terms[kept], target[kept]), 1e-9)
+    return np.asarray(fitted, dtype=np.float64)
+
+
 def solve_nonnegative(matrix: Floats, target: Floats) -> Floats:
     """Returns the x >= 0 that minimises |matrix x - target| (the active-set method of Lawson and Hanson).
 

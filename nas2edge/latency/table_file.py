@@ -40,7 +40,7 @@ def read_table(path: Path) -> LatencyTable:
     """
     raw = read_document(path, format=FORMAT, version=VERSION)
     try:
-        return _table_from_dict(raw)
+        return table_from_document(raw)
     except (TableError, FormatError) as err:
         raise TableError(f"{path}: {err}") from err
 
@@ -91,7 +91,13 @@ def _row_to_dict(row: TableRow) -> dict[str, Any]:
     return {**size, "act": layer.act, **{name: value for name, value in statistics.items() if value is not None}}
 
 
-def _table_from_dict(raw: Mapping[str, Any]) -> LatencyTable:
+def table_from_document(raw: Mapping[str, Any]) -> LatencyTable:
+    """Reads the contents of a file and checks every row.
+
+    Raises:
+        FormatError: The law or the device is malformed.
+        TableError: The header or a row is malformed; names the row and the value.
+    """
     missing = [name for name in _REQUIRED if name not in raw]
     unknown = sorted(set(raw) - set(_REQUIRED) - set(_OPTIONAL))
     if missing or unknown:
@@ -129,7 +135,7 @@ def _row_from_dict(raw: Any, number: int) -> TableRow:
     if not isinstance(raw, Mapping):
         raise TableError(f"{where} is {raw!r}; expected an object")
     try:
-        layer = _layer_from_dict(raw)
+        layer = layer_from_dict(raw)
         where = f"row {number} ({layer.key})"
         for name in ("p50", "status", "rel_sigma"):
             if name not in raw:
@@ -142,7 +148,12 @@ def _row_from_dict(raw: Any, number: int) -> TableRow:
         raise TableError(f"{where}: {err}") from err
 
 
-def _layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
+def layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
+    """Reads the block of a row; its name stays empty.
+
+    Raises:
+        TableError: A field is missing, unknown or of the wrong type.
+    """
     op = raw.get("op")
     if op not in _OPS:
         raise TableError(f"op is {op!r}; expected one of {', '.join(_OPS)}")
