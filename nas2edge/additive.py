@@ -17,10 +17,10 @@ space are exact by dynamic programming over these two, however large the space:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ class Extreme:
     codes: Codes
 
 
+@final
 class AdditiveMetric:
     """A function from populations to one number a sub-network, the sum of `value` over its layers.
 
@@ -54,27 +55,18 @@ class AdditiveMetric:
     """
 
     def __init__(self, space: SearchSpace, value: Callable[[LayerSpec], float]) -> None:
-        cache: dict[str, float] = {}
+        self._hold(make_pieces(space, value, repeat=_sum_of_blocks), len(space.genes))
 
-        def cached(layer: LayerSpec) -> float:
-            key = layer.key
-            if key not in cache:
-                cache[key] = float(value(layer))
-            return cache[key]
-
-        self._n_genes = len(space.genes)
-        self.pieces = (
-            _stem_piece(space, cached),
-            *(_stage_piece(space, i, cached) for i in range(len(space.stages))),
-            _head_piece(space, cached),
-        )
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[Piece], *, genes: int) -> AdditiveMetric:
+        """Returns the metric of tables that were made otherwise, such as a weighted sum of two metrics' tables."""
+        metric = cls.__new__(cls)
+        metric._hold(tuple(pieces), genes)
+        return metric
 
     def __call__(self, codes: Codes) -> npt.NDArray[np.float64]:
         """Scores a population of shape (n, genes); returns shape (n,)."""
-        total = np.zeros(len(codes))
-        for piece in self.pieces:
-            total += piece.table.ravel()[codes[:, piece.columns] @ piece.strides]
-        return total
+        return np.asarray(self._look_up(codes).sum(axis=1))
 
     def minimum(self) -> Extreme:
         """Returns the least value over the whole space; exact."""
@@ -84,15 +76,45 @@ class AdditiveMetric:
         """Returns the greatest value over the whole space; exact."""
         return self._extreme(sign=-1.0)
 
+    def restricted(self, kept: Sequence[Sequence[int]]) -> AdditiveMetric:
+        """Returns the metric of a part of the space: of every gene, the indices of the choices that are kept."""
+        return self.of_pieces([piece.restricted(kept) for piece in self.pieces], genes=self._genes)
+
+    def plus(self, other: AdditiveMetric, *, weight: float = 1.0) -> AdditiveMetric:
+        """Returns this metric plus a multiple of another of the same space."""
+        pairs = zip(self.pieces, other.pieces, strict=True)
+        return self.of_pieces([a.with_table(a.table + weight * b.table) for a, b in pairs], genes=self._genes)
+
+    def _hold(self, pieces: tuple[Piece, ...], genes: int) -> None:
+        self.pieces = pieces
+        self._genes = genes
+        self._look_up = LookUp(pieces, genes=genes)
+
     def _extreme(self, *, sign: float) -> Extreme:
-        stem, *rest = self.pieces
-        best = sign * stem.table
-        rows = np.zeros((*best.shape, self._n_genes), dtype=np.int64)
-        rows[..., stem.columns[0]], rows[..., stem.columns[1]] = np.indices(best.shape)
-        for piece in rest:
-            best, rows = _extend(best, rows, piece, sign=sign)
-        codes = rows.reshape(-1, self._n_genes)[[int(best.argmin())]]
+        codes = find_extreme(self.pieces, np.add, genes=self._genes, sign=sign)
         return Extreme(value=float(self(codes)[0]), codes=codes)
+
+
+@final
+class LookUp:
+    """The values that pieces have for populations: one matrix product and one gather.
+
+    Args:
+        pieces: The pieces.
+        genes: Number of genes of a sub-network.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], *, genes: int) -> None:
+        # Products of doubles are exact here (tables have far fewer than 2^53 entries) and much faster than of integers.
+        self._strides = np.zeros((genes, len(pieces)))
+        for i, piece in enumerate(pieces):
+            self._strides[piece.columns, i] = piece.strides
+        self._starts = np.cumsum([0, *(piece.table.size for piece in pieces[:-1])])
+        self._values = np.concatenate([piece.table.ravel() for piece in pieces])
+
+    def __call__(self, codes: Codes) -> npt.NDArray[np.float64]:
+        """Returns the value of each piece: shape (n, pieces)."""
+        return np.asarray(self._values[(codes @ self._strides).astype(np.int64) + self._starts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,13 +132,60 @@ class Piece:
     strides: Codes
     table: npt.NDArray[np.float64]
 
+    def restricted(self, kept: Sequence[Sequence[int]]) -> Piece:
+        """Returns the part for which each gene has one of its kept choices, given by their indices."""
+        return make_piece(self.columns, self.table[np.ix_(*(kept[column] for column in self.columns))])
+
+    def with_table(self, table: npt.NDArray[np.float64]) -> Piece:
+        """Returns the piece with other values of the same genes."""
+        return Piece(columns=self.columns, strides=self.strides, table=table)
+
+
+Repeat = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+"""Value of a stage from that of its first block, of each further block, and the number of further blocks."""
+
+
+def make_pieces(space: SearchSpace, value: Callable[[LayerSpec], float], *, repeat: Repeat) -> tuple[Piece, ...]:
+    """Returns the tables of a space, from stem to head; `value` is called once per distinct layer."""
+    cache: dict[str, float] = {}
+
+    def cached(layer: LayerSpec) -> float:
+        key = layer.key
+        if key not in cache:
+            cache[key] = float(value(layer))
+        return cache[key]
+
+    stages = (_stage_piece(space, i, cached, repeat) for i in range(len(space.stages)))
+    return (_stem_piece(space, cached), *stages, _head_piece(space, cached))
+
+
+def make_piece(columns: Sequence[int], table: npt.NDArray[np.float64]) -> Piece:
+    """Returns the piece of a table that has one axis for each of the columns."""
+    strides = np.array([int(np.prod(table.shape[i + 1 :])) for i in range(table.ndim)], dtype=np.int64)
+    return Piece(columns=list(columns), strides=strides, table=np.ascontiguousarray(table))
+
+
+def find_extreme(pieces: Sequence[Piece], join: np.ufunc, *, genes: int, sign: float) -> Codes:
+    """Returns a sub-network at the least (sign 1) or greatest (-1) of the joined values: shape (1, genes).
+
+    Exact for any `join` that never falls when one of its values rises. Dynamic programming: of all beginnings that
+    share resolution and the width that they end with, only the best matters to what follows.
+    """
+    stem, *rest = pieces
+    best = sign * stem.table
+    rows = np.zeros((*best.shape, genes), dtype=np.int64)
+    rows[..., stem.columns[0]], rows[..., stem.columns[1]] = np.indices(best.shape)
+    for piece in rest:
+        best, rows = _extend(best, rows, piece, join, sign=sign)
+    return rows.reshape(-1, genes)[[int(best.argmin())]]
+
 
 def _extend(
-    best: npt.NDArray[np.float64], rows: Codes, piece: Piece, *, sign: float
+    best: npt.NDArray[np.float64], rows: Codes, piece: Piece, join: np.ufunc, *, sign: float
 ) -> tuple[npt.NDArray[np.float64], Codes]:
     """Takes the least totals by (resolution, width that enters) past one piece, to (resolution, width that leaves)."""
     n_res, n_in, n_out, *others = piece.table.shape
-    total = best.reshape(n_res, n_in, 1, 1) + sign * piece.table.reshape(n_res, n_in, n_out, -1)
+    total = join(best.reshape(n_res, n_in, 1, 1), sign * piece.table.reshape(n_res, n_in, n_out, -1))
     total = np.moveaxis(total, 2, 1).reshape(n_res, n_out, -1)
     chosen = total.argmin(axis=2)
     entering, *inner = np.unravel_index(chosen, (n_in, *others))
@@ -135,7 +204,7 @@ def _stem_piece(space: SearchSpace, value: Callable[[LayerSpec], float]) -> Piec
     return _piece(space, genes, _values(space, genes, total))
 
 
-def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]) -> Piece:
+def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float], repeat: Repeat) -> Piece:
     side = _sides(space, before_stage=i)
     depths = space.stages[i].depth
 
@@ -155,7 +224,7 @@ def _stage_piece(space: SearchSpace, i: int, value: Callable[[LayerSpec], float]
     genes = ["resolution", f"width.{i}", f"width.{i + 1}", f"kernel_size.{i}", f"expand_ratio.{i}"]
     first, again = np.moveaxis(_values(space, genes, ends), -1, 0)
     # Blocks after the second are the second again; depth becomes the axis after the widths.
-    table = first[..., None] + (np.array(depths) - 1) * again[..., None]
+    table = repeat(first[..., None], again[..., None], np.array(depths) - 1)
     return _piece(space, [*genes[:3], f"depth.{i}", *genes[3:]], np.moveaxis(table, -1, 3))
 
 
@@ -178,9 +247,13 @@ def _values(space: SearchSpace, genes: list[str], value: Callable[..., Any]) -> 
 
 
 def _piece(space: SearchSpace, genes: list[str], table: npt.NDArray[np.float64]) -> Piece:
-    columns = [space.genes.index(gene) for gene in genes]
-    strides = np.array([int(np.prod(table.shape[i + 1 :])) for i in range(table.ndim)], dtype=np.int64)
-    return Piece(columns=columns, strides=strides, table=np.ascontiguousarray(table))
+    return make_piece([space.genes.index(gene) for gene in genes], table)
+
+
+def _sum_of_blocks(
+    first: npt.NDArray[np.float64], again: npt.NDArray[np.float64], further: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    return first + further * again
 
 
 def _sides(space: SearchSpace, *, before_stage: int) -> dict[int, int]:

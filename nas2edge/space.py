@@ -190,13 +190,16 @@ class SearchSpace:
 
     def mutate(self, codes: Codes, rng: np.random.Generator, *, rate: float) -> Codes:
         """Changes each gene with probability `rate`, always to a different value; returns a new (n, genes) matrix."""
-        changed = (rng.random(codes.shape) < rate) & (self.cardinalities > 1)
-        steps = rng.integers(1, np.maximum(self.cardinalities, 2), size=codes.shape, dtype=np.int64)
-        return np.where(changed, (codes + steps) % self.cardinalities, codes)
+        changed = (rng.random(codes.shape, dtype=np.float32) < rate) & (self.cardinalities > 1)
+        rows, columns = np.nonzero(changed)
+        choices = self.cardinalities[columns]
+        mutated = codes.copy()
+        mutated[rows, columns] = (codes[rows, columns] + rng.integers(1, choices, dtype=np.int64)) % choices
+        return mutated
 
     def crossover(self, a: Codes, b: Codes, rng: np.random.Generator) -> Codes:
         """Takes each gene from one of two parents with equal probability; all shapes (n, genes)."""
-        return np.where(rng.random(a.shape) < 0.5, a, b)
+        return np.where(rng.integers(0, 2, size=a.shape, dtype=np.bool_), a, b)
 
     def encode(self, subnets: Iterable[SubnetConfig]) -> Codes:
         """Returns the matrix of the given members: shape (n, genes).

@@ -48,3 +48,27 @@ def test_a_stage_may_start_at_more_than_one_block(tiny_space, rng):
     scores = AdditiveMetric(tiny_space, count_macs)(codes)
 
     assert scores.tolist() == [sum(map(count_macs, plan(tiny_space, subnet))) for subnet in tiny_space.decode(codes)]
+
+
+def test_a_restricted_metric_is_that_of_the_kept_choices():
+    space = load_space("tiny")
+    kept = [[len(values) - 1] if gene == "depth.2" else range(len(values)) for gene, values in zip(space.genes, space.choices, strict=True)]  # fmt: skip
+    codes = space.sample(50, np.random.default_rng(0))
+    column = space.genes.index("depth.2")
+    codes[:, column] = 2
+    metric = AdditiveMetric(space, count_macs)
+
+    restricted = metric.restricted(kept)
+
+    inner = codes.copy()
+    inner[:, column] = 0
+    assert np.array_equal(restricted(inner), metric(codes))
+    assert restricted.minimum().value > metric.minimum().value
+
+
+def test_a_weighted_sum_of_metrics_is_a_metric():
+    space = load_space("tiny")
+    codes = space.sample(50, np.random.default_rng(0))
+    macs, params = AdditiveMetric(space, count_macs), AdditiveMetric(space, count_params)
+
+    assert macs.plus(params, weight=2.0)(codes).tolist() == (macs(codes) + 2.0 * params(codes)).tolist()

@@ -38,6 +38,24 @@ def test_ranks_and_front_agree_with_brute_force(rows: list[Row]) -> None:
     assert is_on_front(np.array(rows, dtype=float)).tolist() == [rank == 0 for rank in expected]
 
 
+@given(grids, st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_with_enough_ranked_the_others_come_after(rows: list[Row], enough: int) -> None:
+    expected = np.array(_brute_ranks(rows))
+
+    ranks = rank_fronts(np.array(rows, dtype=float), enough=enough)
+
+    assert np.array_equal(ranks, np.minimum(expected, ranks.max()))
+    assert (ranks < ranks.max()).sum() >= min(enough, len(rows)) or np.array_equal(ranks, expected)
+
+
+def test_many_fronts_are_ranked_alike() -> None:
+    scores = np.random.default_rng(0).random((300, 1)) + np.random.default_rng(1).random((300, 2)) / 100
+
+    assert rank_fronts(scores).tolist() == _brute_ranks(scores.tolist())
+    assert rank_fronts(scores).max() > 40
+
+
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_no_rows_have_no_ranks(m: int) -> None:
     empty = np.zeros((0, m))

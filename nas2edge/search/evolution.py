@@ -11,6 +11,7 @@ real network, is spent on networks that could be chosen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -130,30 +131,34 @@ def breed(parents: Codes, n: int, space: SearchSpace, rng: np.random.Generator, 
 
 
 class Seen:
-    """The sub-networks met so far, exactly: a row of a population becomes a byte string in a set."""
+    """The sub-networks met so far, exactly: a row of a population becomes one whole number in a set."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self._dtype = np.min_scalar_type(int(space.cardinalities.max()))
-        self._keys: set[bytes] = set()
+        places = [math.prod(space.cardinalities[i + 1 :].tolist()) for i in range(len(space.genes))]
+        # Beyond 64 bits, Python's own integers.
+        self._places = np.array(places, dtype=np.int64 if space.size < 2**63 else object)
+        self._keys: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def unseen(self, codes: Codes, *, limit: int | None = None) -> Codes:
         """Returns the rows not met before, each once, at most `limit` of them; from now on these are met."""
-        keys = self._keys_of(codes)
-        first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-        keep = sorted(first[key] for key in set(first) - self._keys)[:limit]
-        self._keys.update(keys[i] for i in keep)
+        keep: list[int] = []
+        for i, key in enumerate(self._keys_of(codes)):
+            if key not in self._keys:
+                if len(keep) == limit:
+                    break
+                self._keys.add(key)
+                keep.append(i)
         return codes[keep]
 
     def is_new(self, codes: Codes) -> npt.NDArray[np.bool_]:
         """Returns which rows were not met before, and leaves them so."""
         return np.array([key not in self._keys for key in self._keys_of(codes)], dtype=np.bool_)
 
-    def _keys_of(self, codes: Codes) -> list[bytes]:
-        packed = np.ascontiguousarray(codes.astype(self._dtype))
-        keys: list[bytes] = packed.view(f"S{packed.shape[1] * packed.itemsize}").ravel().tolist()
+    def _keys_of(self, codes: Codes) -> list[int]:
+        keys: list[int] = (codes @ self._places).tolist()
         return keys
 
 
@@ -192,7 +197,7 @@ class _Run:
         codes = np.vstack([self._codes, codes])
         scores = np.vstack([self._scores, scores])
         violation = np.concatenate([self._violation, violation])
-        order, first_front = _order(scores, violation)
+        order, first_front = _order(scores, violation, enough=self._population)
         fresh = first_front[first_front >= n_old]
         self._archive.append((codes[fresh], scores[fresh]))
         survivors = order[: self._population]
@@ -233,11 +238,11 @@ def front_of(codes: Codes, scores: Scores) -> tuple[Codes, Scores]:
     return codes[distinct], scores[distinct]
 
 
-def _order(scores: Scores, violation: Vector) -> tuple[Indices, Indices]:
+def _order(scores: Scores, violation: Vector, *, enough: int) -> tuple[Indices, Indices]:
     """Returns all rows, best first (limits, then front, then crowding), and the rows of the first front."""
     feasible = np.flatnonzero(violation <= 0)
     broken = np.flatnonzero(violation > 0)
-    ranks = rank_fronts(scores[feasible])
+    ranks = rank_fronts(scores[feasible], enough=enough)
     inner = np.lexsort((-crowding(scores[feasible], ranks), ranks))
     order = np.concatenate([feasible[inner], broken[np.argsort(violation[broken], kind="stable")]])
     return order, feasible[ranks == 0]

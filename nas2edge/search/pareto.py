@@ -18,17 +18,24 @@ Scores = npt.NDArray[np.float64]
 
 Indices = npt.NDArray[np.int64]
 
+_MAX_PEELED = 32  # fronts that are taken off whole; beyond them, row by row is faster
 
-def rank_fronts(scores: Scores) -> Indices:
+
+def rank_fronts(scores: Scores, *, enough: int | None = None) -> Indices:
     """Returns the front that each row belongs to: 0 where no row dominates it, 1 where only rows of front 0 do, ...
 
     Two objectives take O(n log n) steps, more take O(n^2).
+
+    Args:
+        enough: Once so many rows are ranked, all others may share the next rank.
     """
     if len(scores) == 0:
         return np.zeros(0, dtype=np.int64)
     if scores.shape[1] == 1:
         return np.unique(scores[:, 0], return_inverse=True)[1].astype(np.int64)
-    return _ranks_of_pairs(scores) if scores.shape[1] == 2 else _ranks_by_peeling(scores)
+    if scores.shape[1] == 2:
+        return _ranks_of_pairs(scores, enough=len(scores) if enough is None else enough)
+    return _ranks_by_peeling(scores)
 
 
 def crowding(scores: Scores, ranks: Indices) -> npt.NDArray[np.float64]:
@@ -39,16 +46,22 @@ def crowding(scores: Scores, ranks: Indices) -> npt.NDArray[np.float64]:
     """
     n = len(scores)
     distance = np.zeros(n)
-    for column in scores.T:
-        order = np.lexsort((column, ranks))
+    if n == 0:
+        return distance
+    # Along a front of two objectives the second falls as the first rises, so that one sorting serves both.
+    pair = scores.shape[1] == 2
+    order = np.lexsort((scores[:, 0], ranks))
+    for k, column in enumerate(scores.T):
+        if k and not pair:
+            order = np.lexsort((column, ranks))
         values, fronts = column[order], ranks[order]
-        starts = np.flatnonzero(np.diff(fronts, prepend=-1))
-        sizes = np.diff(starts, append=n)
-        span = np.repeat(values[starts + sizes - 1] - values[starts], sizes)
+        ends = np.flatnonzero(fronts[1:] != fronts[:-1])
+        starts, lasts = np.concatenate([[0], ends + 1]), np.concatenate([ends, [n - 1]])
+        span = np.repeat(np.abs(values[lasts] - values[starts]), lasts - starts + 1)
         gap = np.zeros(n)
-        gap[1:-1] = values[2:] - values[:-2]
-        gap = np.divide(gap, span, out=np.zeros(n), where=span > 0)
-        gap[starts] = gap[starts + sizes - 1] = np.inf
+        gap[1:-1] = np.abs(values[2:] - values[:-2])
+        gap /= np.where(span > 0, span, np.inf)
+        gap[starts] = gap[lasts] = np.inf
         distance[order] += gap
     return distance
 
@@ -83,22 +96,38 @@ def hypervolume(scores: Scores, reference: tuple[float, float]) -> float:
     return float(((reference[0] - front[:, 0]) * heights).sum())
 
 
-def _ranks_of_pairs(scores: Scores) -> Indices:
-    # In lexicographic order, a front dominates a row just when the least second objective that it has shown so far is
-    # not greater than the row's. These minima ascend from front to front, so the row's front is found by bisection.
+def _ranks_of_pairs(scores: Scores, *, enough: int) -> Indices:
+    # In lexicographic order, a row is on the front just when its second objective is below all before it.
     order = np.lexsort((scores[:, 1], scores[:, 0]))
     ordered = scores[order]
-    repeated = np.concatenate([[False], (ordered[1:] == ordered[:-1]).all(axis=1)]).tolist()
-    minima: list[float] = []
-    ranks, rank = [], 0
-    for second, same in zip(ordered[:, 1].tolist(), repeated, strict=True):
-        if not same:
-            rank = bisect_right(minima, second)
-            minima[rank : rank + 1] = [second]
-        ranks.append(rank)
+    repeats = np.concatenate([[False], (ordered[1:] == ordered[:-1]).all(axis=1)])
+    distinct = np.flatnonzero(~repeats)
+    second, left = ordered[distinct, 1], np.arange(len(distinct))
+    inner = np.empty(len(distinct), dtype=np.int64)
+    rank = 0
+    while len(left) and len(distinct) - len(left) < enough and rank < _MAX_PEELED:
+        values = second[left]
+        on_front = np.ones(len(left), dtype=np.bool_)
+        on_front[1:] = values[1:] < np.minimum.accumulate(values)[:-1]
+        inner[left[on_front]] = rank
+        left = left[~on_front]
+        rank += 1
+    inner[left] = rank if len(distinct) - len(left) >= enough else rank + _ranks_by_bisection(second[left])
     result = np.empty(len(scores), dtype=np.int64)
-    result[order] = ranks
+    result[order] = inner[np.cumsum(~repeats) - 1]
     return result
+
+
+def _ranks_by_bisection(second: npt.NDArray[np.float64]) -> Indices:
+    # A front dominates a row just when the least second objective that it has shown so far is not greater than the
+    # row's. These minima ascend from front to front, so the row's front is found by bisection.
+    minima: list[float] = []
+    ranks = []
+    for value in second.tolist():
+        rank = bisect_right(minima, value)
+        minima[rank : rank + 1] = [value]
+        ranks.append(rank)
+    return np.array(ranks, dtype=np.int64)
 
 
 def _ranks_by_peeling(scores: Scores) -> Indices:
