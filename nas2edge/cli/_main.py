@@ -17,6 +17,7 @@ EPILOG = (
 
 _COMMANDS = {
     "search": "Find the best sub-network for a device and its limits.",
+    "report": "Show a search's front as one HTML page that opens offline.",
     "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
     "train": "Train a supernet on a folder of images.",
     "import": "Read a published checkpoint of AlphaNet or AttentiveNAS.",
