@@ -73,6 +73,17 @@ def test_measured_and_estimated_rows_look_and_read_differently(browser, tmp_path
     assert "latency on phone estimated" in " ".join(browser.text("#figures").split())
 
 
+def test_estimated_accuracies_among_measured_ones_are_hollow(browser, tmp_path):
+    raw = document([BOARD])
+    raw["points"][0] |= {"accuracy_source": "predictor", "accuracy_sigma": 0.4}
+    show(browser, tmp_path, search_page(raw, tables=TABLES), "#point=0")
+
+    hollow = "return [...document.querySelectorAll('#front .hollow')].map((circle) => circle.dataset.point)"
+    assert browser.run(hollow) == ["0"]
+    assert "accuracy estimated" in browser.text("#front-legend")
+    assert "70.00 ± 0.40 %" in browser.text("#figures")
+
+
 def test_the_fragment_selects_a_point_by_number_or_id(browser, tmp_path):
     raw = document([BOARD])
     page = search_page(raw, tables=TABLES)

@@ -205,6 +205,16 @@ def test_courses_and_dominated_points_are_checked():
         Dominated(accuracy=[1.0, 2.0], values={("macs", None): [1.0]})
 
 
+def test_points_may_have_an_accuracy_source_and_error_of_their_own():
+    raw = document([])
+    raw["points"][1] |= {"accuracy_source": "predictor", "accuracy_sigma": 0.4}
+    points = data_of(search_page(raw))["points"]
+
+    assert [(point["origin"], point["error"]) for point in points] == [
+        ("measured", 0.9), ("estimated", 0.4), ("measured", 0.9), ("measured", 0.9)
+    ]  # fmt: skip
+
+
 def test_limits_say_what_the_space_reaches_and_whether_they_bind():
     raw = document([BOARD])
     raw["constraints"].append({"metric": "macs", "limit": 5e6, "device": None, "least": 1e6, "greatest": 2e6,

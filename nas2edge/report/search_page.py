@@ -3,8 +3,9 @@
 >>> page = search_page(json.loads(Path("pareto.json").read_text()), tables={"jetson-orin-nano": table})
 >>> write_text(Path("report.html"), page)
 
-The page is a template, a style sheet and a script beside this module, and the data as JSON. All text of the data
-reaches the page as text, never as HTML, and the page's own policy forbids it to load anything or to run another script.
+The page is a template, a style sheet and a script, which lie in the folder page/, and the data as JSON. All text of the
+data reaches the page as text, never as HTML, and the page's own policy forbids it to load anything or to run another
+script.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from nas2edge.report.front_data import (
 )
 from nas2edge.space import SearchSpace, SubnetConfig
 
+SCRIPT_PARTS = ("base", "front", "selected", "blocks", "genes", "course", "start")
 MAX_POINTS = 2000
 MAX_DOMINATED = 1500
 
@@ -129,7 +131,7 @@ def search_page(
     blocks = _blocks(pareto, space, points, tables or {})
     data = {
         "space": {"name": space_name(pareto), "raw": pareto["space"]},
-        "accuracy": pareto["accuracy"] | {"origin": _accuracy_origin(pareto)},
+        "accuracy": pareto["accuracy"] | {"origin": _accuracy_origin(pareto["accuracy"].get("source"))},
         "axes": [_axis(axis, pareto) for axis in axes],
         "genes": [{"field": gene.field, "index": gene.index, "choices": gene.choices} for gene in genes],
         "points": [_point(point, axes, genes, pareto) for point in points],
@@ -186,6 +188,9 @@ def _point(
     return {
         "id": point["id"],
         "accuracy": _rounded(point["accuracy"]),
+        "error": _rounded(point.get("accuracy_sigma", pareto["accuracy"].get("error"))),
+        "source": point.get("accuracy_source"),
+        "origin": _accuracy_origin(point.get("accuracy_source", pareto["accuracy"].get("source"))),
         "values": [_rounded(axis.value(point)) for axis in axes],
         "sigmas": [_rounded(axis.sigma(point)) for axis in axes],
         "shares": [_rounded(point["devices"].get(name, {}).get("measured_share")) for name in pareto["devices"]],
@@ -270,8 +275,8 @@ def _constraints(pareto: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _accuracy_origin(pareto: Mapping[str, Any]) -> str:
-    return ACCURACY_ORIGINS.get(str(pareto["accuracy"].get("source")), "estimated")
+def _accuracy_origin(source: Any) -> str:
+    return ACCURACY_ORIGINS.get(str(source), "estimated")
 
 
 def _convergence(given: Convergence | None, pareto: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -316,10 +321,12 @@ def _lead(pareto: Mapping[str, Any], axes: Sequence[Axis]) -> str:
 
 
 def _fill(data: Mapping[str, Any], *, title: str, lead: str) -> str:
-    folder = files("nas2edge.report")
-    template, style, script = (
-        (folder / f"search_page.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "css", "js")
+    folder = files("nas2edge.report") / "page"
+    template, style, *parts = (
+        (folder / name).read_text(encoding="utf-8")
+        for name in ("page.html", "style.css", *(f"{part}.js" for part in SCRIPT_PARTS))
     )
+    script = '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
     # A "<" in a text of the data could end its element.
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
