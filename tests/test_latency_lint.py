@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from nas2edge import unique_layers
 from nas2edge.cli import main
 from nas2edge.errors import FormatError, TableError
+from nas2edge.latency import list_tables, load_table
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
 from nas2edge.latency.lint import lint_document, lint_file, lint_table, refuse_failing
 from nas2edge.latency.lint_rules import RULES
@@ -165,6 +166,13 @@ def test_laws_without_rows_are_linted():
     table = replace(estimated_table(ORIN_NANO_LAW, ORIN_NANO, [], date="2026-01-31"))
 
     assert lint_table(table).errors == ()
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in list_tables()])
+def test_no_shipped_table_has_errors(name):
+    others = [entry.table for entry in list_tables() if entry.name != name and entry.table is not None]
+
+    assert lint_table(load_table(name), others=others).errors == ()
 
 
 def test_files_of_another_format_are_refused(tmp_path):

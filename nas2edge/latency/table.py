@@ -54,8 +54,8 @@ class TableRow:
         p50: Median of the runs: the latency that searches use. For a row that was not measured, the estimate.
         status: "measured", "interpolated", "transferred" or "estimated".
         rel_sigma: Its own expected one-sigma relative error.
-        n: Runs that were timed.
-        p10: First decile of the runs; None if not measured. So are p90, min and std.
+        n: Runs that were timed; 1 if others measured it and do not say how often.
+        p10: First decile of the runs; None if not measured, or not stated by others. So are p90, min and std.
         p90: Ninth decile.
         min: Fastest run.
         std: Standard deviation.
@@ -85,9 +85,8 @@ class TableRow:
                 raise TableError(f"{name} is {value}; expected zero or a positive number")
         if self.status not in STATUSES:
             raise TableError(f"status is {self.status!r}; expected one of {', '.join(STATUSES)}")
-        spread = (self.min, self.p10, self.p90, self.std)
-        if self.status == MEASURED and (self.n < 1 or None in spread):
-            raise TableError(f"the status is 'measured' but n is {self.n}; expected n >= 1 and p10, p90, min and std")
+        if self.status == MEASURED and self.n < 1:
+            raise TableError(f"the status is 'measured' but n is {self.n}; expected n >= 1")
         if self.status != MEASURED and self.n != 0:
             raise TableError(f"the status is {self.status!r} but n is {self.n}; expected 0, as nothing was timed")
         ordered = [value for value in (self.min, self.p10, self.p50, self.p90) if value is not None]
@@ -233,6 +232,8 @@ class LatencyTable:
             counted[key] = row
             if row.status == ESTIMATED and self.kind != ESTIMATED:
                 raise TableError(f"row {key!r} is estimated but the table says {self.kind!r}; expected 'estimated'")
+            if row.status == MEASURED == self.kind and None in (row.min, row.p10, row.p90, row.std):
+                raise TableError(f"row {key!r} is measured here but lacks quantiles; expected p10, p90, min and std")
             if row.status == MEASURED and self.kind == ESTIMATED:
                 raise TableError(f"row {key!r} is measured but the table says 'estimated'; expected another status")
 
