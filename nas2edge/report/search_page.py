@@ -40,7 +40,7 @@ from nas2edge.report.front_data import (
 from nas2edge.space import SearchSpace, SubnetConfig
 
 SCRIPT_PARTS = ("base", "front", "selected", "blocks", "genes", "course", "start")
-MAX_POINTS = 2000
+MAX_POINTS = 1200
 MAX_DOMINATED = 1500
 
 
