@@ -23,8 +23,9 @@ import numpy as np
 
 from nas2edge import AdditiveMetric, LayerSpec, SearchSpace, load_space
 from nas2edge.costs import count_macs, op_macs
-from nas2edge.search.evolution import Problem, Vector, evolve
+from nas2edge.search.evolution import evolve
 from nas2edge.search.guided import evolve_guided, fit_kernel_ridge
+from nas2edge.search.ledger import Problem, Vector
 from nas2edge.search.pareto import Scores, hypervolume
 from nas2edge.space import Codes
 

@@ -17,7 +17,8 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from nas2edge.additive import AdditiveMetric, Piece
+from nas2edge.additive import AdditiveMetric
+from nas2edge.pieces import Piece
 from nas2edge.space import Codes, SearchSpace
 
 _FINE_STEPS = 4096

@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from nas2edge.additive import Extreme, LookUp, Piece, find_extreme, make_pieces
+from nas2edge.pieces import Array, Extreme, LookUp, Piece, find_extreme, make_pieces
 from nas2edge.plan import LayerSpec
 from nas2edge.space import Codes, SearchSpace
 
@@ -35,7 +35,7 @@ class PeakMetric:
     def __init__(self, space: SearchSpace, value: Callable[[LayerSpec], float]) -> None:
         self._hold(make_pieces(space, value, repeat=_greatest_of_blocks), len(space.genes))
 
-    def __call__(self, codes: Codes) -> npt.NDArray[np.float64]:
+    def __call__(self, codes: Codes) -> Array:
         """Scores a population of shape (n, genes); returns shape (n,)."""
         return np.asarray(self._look_up(codes).max(axis=1))
 
@@ -64,7 +64,5 @@ class PeakMetric:
         return Extreme(value=float(self(codes)[0]), codes=codes)
 
 
-def _greatest_of_blocks(
-    first: npt.NDArray[np.float64], again: npt.NDArray[np.float64], further: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _greatest_of_blocks(first: Array, again: Array, further: npt.NDArray[np.int64]) -> Array:
     return np.where(further > 0, np.maximum(first, again), first)

@@ -7,8 +7,10 @@ import pytest
 
 from nas2edge import AdditiveMetric, load_space
 from nas2edge.costs import count_macs, count_params
-from nas2edge.search.evolution import Evolved, Problem, Seen, breed, evolve, front_of, spread
+from nas2edge.search.algorithms import ALGORITHMS
+from nas2edge.search.evolution import breed, spread
 from nas2edge.search.guided import evolve_guided, fit_kernel_ridge
+from nas2edge.search.ledger import Evolved, Problem, Seen, front_of
 from nas2edge.search.pareto import Scores, hypervolume
 from nas2edge.space import Codes, SearchSpace
 from tests.search_spaces import every_code, small_space
@@ -44,8 +46,8 @@ def _problem(space: SearchSpace, *, limit: float = np.inf, calls: list[Codes] | 
 
 def _search(problem: Problem, engine: str, *, evaluations: int, seed: int = 0, population: int = 20) -> Evolved:
     rng = np.random.default_rng(seed)
-    if engine == "evolution":
-        return evolve(problem, evaluations=evaluations, population=population, rng=rng)
+    if engine != "guided":
+        return ALGORITHMS[engine](problem, evaluations=evaluations, population=population, rng=rng)
 
     def fit(codes: Codes, scores: Scores) -> Callable[[Codes], Scores]:
         model, macs = fit_kernel_ridge(problem.space, codes, scores[:, 0]), AdditiveMetric(problem.space, count_macs)
@@ -54,15 +56,17 @@ def _search(problem: Problem, engine: str, *, evaluations: int, seed: int = 0, p
     return evolve_guided(problem, fit=fit, evaluations=evaluations, population=population, rng=rng)
 
 
-engines = pytest.mark.parametrize("engine", ["evolution", "guided"])
+engines = pytest.mark.parametrize("engine", [*ALGORITHMS, "guided"])
+searching = pytest.mark.parametrize("engine", ["nsga2", "aging", "alphanet", "guided"])  # all but random draws
 
 
-def test_a_space_no_larger_than_the_budget_is_listed_so_its_front_is_exact() -> None:
+@pytest.mark.parametrize("engine", ALGORITHMS)
+def test_a_space_no_larger_than_the_budget_is_listed_so_its_front_is_exact(engine: str) -> None:
     space = small_space()
     problem = _problem(space)
     codes, scores = front_of(every_code(space), problem.score(every_code(space)))
 
-    found = _search(problem, "evolution", evaluations=space.size)
+    found = _search(problem, engine, evaluations=space.size)
 
     assert (found.stop, found.evaluations) == ("exhausted", space.size)
     assert np.array_equal(found.codes, codes)
@@ -75,7 +79,7 @@ def test_evolution_finds_the_exact_front_without_listing_the_space() -> None:
     exact = front_of(every_code(space), problem.score(every_code(space)))[1]
     reference = (0.0, float(exact[:, 1].max()) * 1.01)
 
-    found = _search(problem, "evolution", evaluations=1200, population=60)
+    found = _search(problem, "nsga2", evaluations=1200, population=60)
 
     assert found.scores[0, 0] == exact[0, 0]
     assert found.scores[-1, 1] == exact[-1, 1]
@@ -89,7 +93,7 @@ def test_a_single_objective_search_finds_the_optimum_under_a_limit() -> None:
     allowed = every_code(space)[pair.violation(every_code(space)) <= 0]
     assert 100 < len(allowed) < space.size / 2
 
-    found = _search(single, "evolution", evaluations=600)
+    found = _search(single, "nsga2", evaluations=600)
 
     assert found.scores[:, 0].tolist() == [single.score(allowed).min()]
 
@@ -105,7 +109,7 @@ def test_three_objectives_find_the_same_front_as_listing() -> None:
     )
     exact = front_of(every_code(space), problem.score(every_code(space)))[1]
 
-    found = _search(problem, "evolution", evaluations=2000, population=200)
+    found = _search(problem, "nsga2", evaluations=2000, population=200)
 
     on_exact_front = (found.scores[:, None] == exact[None]).all(axis=2).any(axis=1)
     assert on_exact_front.mean() > 0.95
@@ -147,7 +151,7 @@ def test_a_network_beyond_the_limit_is_never_scored(engine: str) -> None:
     assert found.examined >= 100
 
 
-@engines
+@searching
 def test_an_impossible_limit_ends_without_scoring_and_names_the_closest(engine: str) -> None:
     space = load_space("tiny")
     calls: list[Codes] = []
@@ -159,7 +163,7 @@ def test_an_impossible_limit_ends_without_scoring_and_names_the_closest(engine: 
     assert space.decode(found.closest) == [space.smallest()]
 
 
-@engines
+@searching
 def test_a_limit_that_a_single_network_meets_finds_it_and_ends(engine: str) -> None:
     space = load_space("tiny")
     smallest = AdditiveMetric(space, count_macs).minimum()
@@ -175,9 +179,37 @@ def test_evolution_is_far_better_than_random_search() -> None:
     random = problem.score(problem.space.sample(5000, np.random.default_rng(0)))
     reference = (float(random[:, 0].max()), 2e9)
 
-    found = _search(problem, "evolution", evaluations=5000, population=50)
+    found = _search(problem, "nsga2", evaluations=5000, population=50)
 
     assert hypervolume(found.scores, reference) > 1.05 * hypervolume(random, reference)
+
+
+def test_evolution_is_no_worse_than_the_other_algorithms() -> None:
+    problem = _problem(load_space("attentivenas"))
+
+    volume = {
+        name: sum(
+            hypervolume(_search(problem, name, evaluations=3000, seed=seed, population=50).scores, (-70.0, 2e9))
+            for seed in range(2)
+        )
+        for name in ALGORITHMS
+    }
+
+    assert max(volume, key=lambda name: volume[name]) == "nsga2"
+    assert min(volume, key=lambda name: volume[name]) == "random"
+
+
+def test_convergence_rises_to_the_final_hypervolume() -> None:
+    problem = _problem(load_space("tiny"))
+
+    found = _search(problem, "nsga2", evaluations=500)
+
+    course = found.convergence
+    assert course is not None
+    assert course.evaluations[-1] == 500
+    assert list(course.evaluations) == sorted(set(course.evaluations))
+    assert list(course.hypervolume) == sorted(course.hypervolume)
+    assert course.hypervolume[-1] > course.hypervolume[0] > 0
 
 
 def test_at_a_hundred_evaluations_the_model_beats_plain_evolution() -> None:
@@ -188,7 +220,7 @@ def test_at_a_hundred_evaluations_the_model_beats_plain_evolution() -> None:
         found = [_search(problem, engine, evaluations=100, seed=seed, population=16) for seed in range(3)]
         return sum(hypervolume(one.scores, reference) for one in found)
 
-    assert volume("guided") > 1.02 * volume("evolution")
+    assert volume("guided") > 1.02 * volume("nsga2")
 
 
 def test_kernel_ridge_recovers_a_smooth_function_from_two_hundred_points() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nas2edge.search.evolution import Evolved, Problem, Seen, Vector, breed, evolve, front_of, spread
+from nas2edge.search.evolution import breed, evolve, spread
+from nas2edge.search.ledger import Evolved, Problem, Seen, Vector, front_of
 from nas2edge.search.pareto import Scores
 from nas2edge.space import Codes, SearchSpace
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from nas2edge.additive import Extreme
 from nas2edge.errors import InfeasibleError
-from nas2edge.search.evolution import Vector
+from nas2edge.pieces import Extreme
 from nas2edge.search.front import Candidate
+from nas2edge.search.ledger import Vector
 from nas2edge.search.objective import Constraint, format_metric
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
 

@@ -21,9 +21,10 @@ import numpy as np
 from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count_macs, count_params
 from nas2edge.errors import InputError, UnknownNameError
-from nas2edge.search.evolution import Problem, Stop, Vector, evolve
+from nas2edge.search.evolution import evolve
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.guided import evolve_guided, fit_kernel_ridge
+from nas2edge.search.ledger import Problem, Stop, Vector
 from nas2edge.search.limits import Bounded, Limit, Metric, check_limits, jointly_infeasible
 from nas2edge.search.objective import Constraint, Objective
 from nas2edge.search.pareto import Scores

@@ -1,0 +1,275 @@
+"""What every search algorithm shares: the problem, a budget of evaluations, what was met, and the front of it all.
+
+An algorithm proposes populations; the ledger scores those that keep the limits, and remembers.
+
+>>> ledger = Ledger(problem, evaluations=1000)
+>>> batch = ledger.admit(problem.space.sample(100, rng))
+>>> ledger.result(stop="budget").scores
+
+Candidates that break a limit are never scored: an expensive score, such as the accuracy of a real network, is spent on
+networks that could be chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from nas2edge.search.pareto import Scores, hypervolume, is_on_front
+from nas2edge.space import Codes, SearchSpace
+
+Vector = npt.NDArray[np.float64]
+
+Stop = Literal["budget", "exhausted", "stalled"]
+"""Why a search ended: all evaluations were spent; every sub-network of the space was seen; or so few sub-networks meet
+the limits that a hundred generations brought neither a new one nor one that comes closer."""
+
+_PATIENCE = 100
+_CONVERGENCE_POINTS = 40
+_LEAST_ARCHIVE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What to search.
+
+    Args:
+        space: Where.
+        objectives: Number of columns that `score` returns.
+        score: Objectives of a population, all minimised: (n, genes) to (n, objectives). May be expensive.
+        violation: By how much each member breaks the limits, 0 where it keeps them: (n, genes) to (n,). Is cheap.
+    """
+
+    space: SearchSpace
+    objectives: int
+    score: Callable[[Codes], Scores]
+    violation: Callable[[Codes], Vector]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convergence:
+    """How the front grew.
+
+    Args:
+        evaluations: Sub-networks scored so far, ascending.
+        hypervolume: Area that the front dominated by then, bounded by the worst scores ever seen on it.
+    """
+
+    evaluations: tuple[int, ...]
+    hypervolume: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evolved:
+    """What a search found.
+
+    Args:
+        codes: The non-dominated sub-networks of all that were scored, in ascending order of `scores`; one for each
+            distinct row of `scores`.
+        scores: Their objectives.
+        closest: The sub-network that breaks the limits least: shape (1, genes); of interest when `codes` is empty.
+        evaluations: Sub-networks that were scored.
+        examined: Sub-networks whose limits were checked, scored or not.
+        stop: Why the search ended.
+        convergence: How the front grew; None unless there are two objectives.
+    """
+
+    codes: Codes
+    scores: Scores
+    closest: Codes
+    evaluations: int
+    examined: int
+    stop: Stop
+    convergence: Convergence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Candidates with what is known of them.
+
+    Args:
+        codes: The candidates: shape (n, genes).
+        scores: Their objectives; NaN where a limit is broken.
+        violation: By how much they break the limits.
+    """
+
+    codes: Codes
+    scores: Scores
+    violation: Vector
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Returns some of the candidates, in the order asked for."""
+        return Batch(codes=self.codes[rows], scores=self.scores[rows], violation=self.violation[rows])
+
+    def then(self, other: Batch) -> Batch:
+        """Returns these candidates followed by others."""
+        return Batch(
+            codes=np.concatenate([self.codes, other.codes]),
+            scores=np.concatenate([self.scores, other.scores]),
+            violation=np.concatenate([self.violation, other.violation]),
+        )
+
+
+@final
+class Ledger:
+    """The account of one search.
+
+    Args:
+        problem: What is searched.
+        evaluations: The greatest number of sub-networks to score.
+
+    Attributes:
+        seen: The sub-networks met so far.
+        evaluations: Sub-networks scored so far.
+        examined: Sub-networks whose limits were checked, scored or not.
+    """
+
+    def __init__(self, problem: Problem, *, evaluations: int) -> None:
+        self._problem = problem
+        self._budget = evaluations
+        self._idle = 0
+        self._nearest = math.inf
+        self._closest: Codes = np.zeros((0, len(problem.space.genes)), dtype=np.int64)
+        self._archive: list[tuple[int, Codes, Scores]] = []
+        self._loose, self._compact_at = 0, _LEAST_ARCHIVE
+        self.seen = Seen(problem.space)
+        self.evaluations = 0
+        self.examined = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether evaluations are left, and the last generations brought something."""
+        return self.evaluations < self._budget and self._idle <= _PATIENCE
+
+    @property
+    def stop(self) -> Stop:
+        """Why a search that ends now does so."""
+        if self.evaluations >= self._budget:
+            return "budget"
+        return "exhausted" if len(self.seen) >= self._problem.space.size else "stalled"
+
+    def admit(self, codes: Codes) -> Batch:
+        """Scores the candidates that keep the limits, as far as evaluations last, and returns all but those beyond."""
+        violation = self._problem.violation(codes)
+        self.examined += len(codes)
+        spent = np.cumsum(violation <= 0) + self.evaluations
+        affordable = (violation > 0) | (spent <= self._budget)
+        codes, violation = codes[affordable], violation[affordable]
+        feasible = violation <= 0
+        scores = np.full((len(codes), self._problem.objectives), np.nan)
+        if feasible.any():
+            scores[feasible] = self._problem.score(codes[feasible])
+            self.evaluations += int(feasible.sum())
+            self._remember(codes[feasible], scores[feasible])
+        nearer = len(violation) > 0 and float(violation.min()) < self._nearest
+        if nearer:
+            self._nearest, self._closest = float(violation.min()), codes[[int(violation.argmin())]]
+        self._idle = 0 if feasible.any() or nearer else self._idle + 1
+        return Batch(codes=codes, scores=scores, violation=violation)
+
+    def list_space(self) -> Evolved | None:
+        """Scores the whole space, where it is no larger than the budget; else returns None."""
+        if self._problem.space.size > self._budget:
+            return None
+        for block in every_code(self._problem.space):
+            self.seen.unseen(block)
+            self.admit(block)
+        return self.result(stop="exhausted")
+
+    def front(self) -> tuple[Codes, Scores]:
+        """Returns the front of all that was scored so far."""
+        codes = np.concatenate([self._closest[:0], *(codes for _, codes, _ in self._archive)])
+        empty = np.zeros((0, self._problem.objectives))
+        return front_of(codes, np.concatenate([empty, *(scores for _, _, scores in self._archive)]))
+
+    def result(self, *, stop: Stop | None = None) -> Evolved:
+        """Closes the account."""
+        codes, scores = self.front()
+        return Evolved(
+            codes=codes,
+            scores=scores,
+            closest=self._closest,
+            evaluations=self.evaluations,
+            examined=self.examined,
+            stop=stop or self.stop,
+            convergence=self._convergence(scores) if scores.shape[1] == 2 and len(scores) else None,
+        )
+
+    def _remember(self, codes: Codes, scores: Scores) -> None:
+        on_front = is_on_front(scores)
+        self._archive.append((self.evaluations, codes[on_front], scores[on_front]))
+        self._loose += int(on_front.sum())
+        if self._loose > self._compact_at and scores.shape[1] > 2:
+            codes, scores = self.front()
+            self._archive = [(self.evaluations, codes, scores)]
+            self._loose, self._compact_at = len(codes), max(_LEAST_ARCHIVE, 2 * len(codes))
+
+    def _convergence(self, front: Scores) -> Convergence:
+        entries = [(evaluations, scores) for evaluations, _, scores in self._archive]
+        reference = np.max([scores.max(axis=0) for _, scores in entries], axis=0)
+        steps = np.unique(np.geomspace(1, len(entries), _CONVERGENCE_POINTS).round().astype(np.int64))
+        so_far = front[:0]
+        evaluations, volumes, start = [], [], 0
+        for step in steps.tolist():
+            so_far = np.concatenate([so_far, *(scores for _, scores in entries[start:step])])
+            so_far, start = so_far[is_on_front(so_far)], step
+            evaluations.append(entries[step - 1][0])
+            volumes.append(hypervolume(so_far, (float(reference[0]), float(reference[1]))))
+        return Convergence(evaluations=tuple(evaluations), hypervolume=tuple(volumes))
+
+
+class Seen:
+    """The sub-networks met so far, exactly: a row of a population becomes one whole number in a set."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        places = [math.prod(space.cardinalities[i + 1 :].tolist()) for i in range(len(space.genes))]
+        # Beyond 64 bits, Python's own integers.
+        self._places = np.array(places, dtype=np.int64 if space.size < 2**63 else object)
+        self._keys: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def unseen(self, codes: Codes, *, limit: int | None = None) -> Codes:
+        """Returns the rows not met before, each once, at most `limit` of them; from now on these are met."""
+        keep: list[int] = []
+        for i, key in enumerate(self._keys_of(codes)):
+            if key not in self._keys:
+                if len(keep) == limit:
+                    break
+                self._keys.add(key)
+                keep.append(i)
+        return codes[keep]
+
+    def is_new(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        """Returns which rows were not met before, and leaves them so."""
+        return np.array([key not in self._keys for key in self._keys_of(codes)], dtype=np.bool_)
+
+    def _keys_of(self, codes: Codes) -> list[int]:
+        keys: list[int] = (codes @ self._places).tolist()
+        return keys
+
+
+def front_of(codes: Codes, scores: Scores) -> tuple[Codes, Scores]:
+    """Returns the non-dominated rows in ascending order of scores; of equal scores, the least code."""
+    on_front = is_on_front(scores)
+    codes, scores = codes[on_front], scores[on_front]
+    order = np.lexsort((*codes.T[::-1], *scores.T[::-1]))
+    codes, scores = codes[order], scores[order]
+    distinct = np.r_[True, (scores[1:] != scores[:-1]).any(axis=1)][: len(scores)]
+    return codes[distinct], scores[distinct]
+
+
+def every_code(space: SearchSpace, *, block: int = 4096) -> Iterable[Codes]:
+    """Yields all sub-networks of a space, in blocks."""
+    for start in range(0, space.size, block):
+        indices = np.arange(start, min(start + block, space.size))
+        yield np.stack(np.unravel_index(indices, space.cardinalities), axis=1).astype(np.int64)
