@@ -179,7 +179,7 @@ def _supernet_accuracy(supernet: str, data: Path | None) -> _Accuracy:
         error=0.0,
         note=f"standard error on {evaluator.tested} validation images",
         supernet={"source": supernet, "sha256": info.sha256},
-        evaluations=200,
+        evaluations=100,
         population=16,
     )
 
