@@ -17,9 +17,10 @@ import numpy as np
 
 from nas2edge.additive import AdditiveMetric
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.costs import count
 from nas2edge.errors import InputError
 from nas2edge.files import atomic_path
-from nas2edge.plan import LayerSpec
+from nas2edge.plan import LayerSpec, plan
 from nas2edge.search import Candidate, Constraint, SearchResult, search
 from nas2edge.search.limits import Metric, summary
 from nas2edge.search.pareto_file import AccuracySource, Origin, TableSource, chosen_subnet, pareto_to_dict
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SUPERNET = "builtin:tiny"
 SHOWN_ROWS = 12
+SMALL_MACS = 50_000_000
+"""Smaller networks gain little from threads, and lose much where another process has a core."""
 
 
 @click.command("search")
@@ -48,6 +51,7 @@ SHOWN_ROWS = 12
 @click.option("--space", "space_name", help="Search a space without weights: attentivenas.")
 @click.option("--tables", type=click.Path(path_type=Path), help="Folder of latency tables of your own.")
 @click.option("--data", type=click.Path(path_type=Path), help="Validation images of your own for --supernet.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads for --supernet.  [default: by its size]")
 @click.option("--evaluations", type=click.IntRange(min=1), help="Accuracies to evaluate.  [default: by their cost]")
 @click.option("--population", type=click.IntRange(min=2), help="Candidates in a round.  [default: by their cost]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal results.")
@@ -65,6 +69,7 @@ def command(
     space_name: str | None,
     tables: Path | None,
     data: Path | None,
+    threads: int | None,
     evaluations: int | None,
     population: int | None,
     seed: int,
@@ -83,8 +88,8 @@ def command(
     started = time.perf_counter()
     _check_outputs(out, front)
     limits = _device_limits(devices, latency)
-    source = _accuracy(supernet=supernet, space_name=space_name, data=data)
     loaded = _load_tables(limits, tables)
+    source = _accuracy(supernet=supernet, space_name=space_name, data=data, threads=threads)
     constraints = _constraints(loaded, macs=macs, params=params)
     with _progress(source, evaluations or source.evaluations) as advance:
         result = search(
@@ -152,24 +157,30 @@ class _Accuracy:
         return AccuracySource(source="supernet", error=error, note=self.note)
 
 
-def _accuracy(*, supernet: str | None, space_name: str | None, data: Path | None) -> _Accuracy:
+def _accuracy(*, supernet: str | None, space_name: str | None, data: Path | None, threads: int | None) -> _Accuracy:
     if supernet and space_name:
         raise InputError("--supernet and --space exclude each other: a supernet brings its own space")
     if space_name is None or space_name == "tiny":
-        return _supernet_accuracy(supernet or DEFAULT_SUPERNET, data)
+        return _supernet_accuracy(supernet or DEFAULT_SUPERNET, data, threads)
     if data is not None:
         raise InputError("--data are images to run a supernet on; give --supernet instead of --space")
     return _published_accuracy(load_space(space_name))
 
 
-def _supernet_accuracy(supernet: str, data: Path | None) -> _Accuracy:
+def _supernet_accuracy(supernet: str, data: Path | None, threads: int | None) -> _Accuracy:
     from nas2edge.optional import require
     from nas2edge.supernet.weights_file import supernet_info
 
     info = supernet_info(supernet)
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
+    import torch
+
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
+
+    small = count(plan(info.space, info.space.largest())).macs < SMALL_MACS
+    if threads or small:
+        torch.set_num_threads(threads or 1)
 
     evaluator = make_evaluator(load_supernet(supernet), data=data)
     return _Accuracy(
