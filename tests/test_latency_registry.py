@@ -8,7 +8,7 @@ from nas2edge import load_space, unique_layers
 from nas2edge.device import Device
 from nas2edge.errors import FormatError, InputError, TableError, UnknownNameError
 from nas2edge.latency import list_tables, load_table, write_table
-from nas2edge.latency.registry import list_aliases
+from nas2edge.latency.registry import find_law, list_aliases, load_law
 from tests.latency_fakes import DEVICE, measured_table
 from tests.search_spaces import small_space
 
@@ -66,10 +66,28 @@ def test_unknown_names_bring_the_nearest():
         load_table("jetson-orin-nao")
 
 
-def test_aliases_without_their_table_are_not_listed():
-    assert "raspberry-pi" not in list_aliases()
-    with pytest.raises(UnknownNameError, match="unknown device 'raspberry-pi'"):
-        load_table("raspberry-pi")
+def test_every_family_has_an_alias():
+    assert {load_table(name).device.name for name in ("jetson", "raspberry-pi", "pixel")} == {
+        "jetson-orin-nano", "raspberry-pi-4", "pixel-6"
+    }  # fmt: skip
+
+
+def test_aliases_without_their_table_are_not_listed(monkeypatch):
+    monkeypatch.setattr("nas2edge.latency.registry.ALIASES", {"watch": ("watch-9", "a test")})
+
+    assert list_aliases() == {}
+    with pytest.raises(UnknownNameError, match="unknown device 'watch'"):
+        load_table("watch")
+
+
+def test_laws_are_found_by_the_name_of_their_device():
+    assert load_law("raspberry-pi-5").law == find_law("raspberry-pi-5")
+    assert find_law("note-10") is None
+    assert find_law("nobody") is None
+    with pytest.raises(
+        UnknownNameError, match="unknown device to estimate 'raspberry-pi-55'; did you mean 'raspberry-"
+    ):
+        load_law("raspberry-pi-55")
 
 
 def test_folders_that_do_not_exist_are_named(tmp_path):

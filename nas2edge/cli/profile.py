@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
-from nas2edge.errors import InputError, UnknownNameError
-from nas2edge.latency.law import LAWS, estimated_table
-from nas2edge.latency.registry import USER_FOLDER
+from nas2edge.errors import InputError
+from nas2edge.latency.law import estimated_table
+from nas2edge.latency.registry import USER_FOLDER, load_law
 from nas2edge.latency.table import LatencyTable
 from nas2edge.latency.table_file import write_table
 from nas2edge.plan import unique_layers
@@ -108,11 +108,10 @@ def command(
 
 
 def _estimate(device: str, spaces: list[SearchSpace], *, name: str, date: str) -> LatencyTable:
-    if device not in LAWS:
-        raise UnknownNameError("device to estimate", device, LAWS)
-    law, described = LAWS[device]
+    known = load_law(device)
+    assert known.law is not None
     layers = [layer for space in spaces for layer in unique_layers(space)]
-    return estimated_table(law, replace(described, name=name), layers, date=date)
+    return estimated_table(known.law, replace(known.device, name=name), layers, date=date, licence=known.licence)
 
 
 def _output(device: str, out: Path | None) -> Path:

@@ -1,6 +1,8 @@
 """Kernel laws of devices that nobody here could measure, and the *estimated* tables that follow from them.
 
->>> table = estimated_table(LAWS["jetson-orin-nano"], ORIN_NANO, unique_layers(space), date="2026-01-31")
+The laws of other devices than this one are in their tables (`nas2edge.latency.registry.load_law`).
+
+>>> table = estimated_table(ORIN_NANO_LAW, ORIN_NANO, unique_layers(space), date="2026-01-31")
 >>> table.kind
 'estimated'
 """
@@ -8,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from nas2edge.costs import count_macs
 from nas2edge.device import Device
@@ -18,9 +19,6 @@ from nas2edge.latency.table import ESTIMATED, LatencyTable, TableRow
 from nas2edge.plan import LayerSpec
 
 MAX_SHARE_OF_PEAK = 0.6
-CPU_PEAK_GMAC_S = 160.0
-"""No core of any CPU computes more in FP32: two 512-bit units at 5 GHz."""
-
 # Fitted to 53 kernel times of MobileNetV2, TensorRT 10.1 FP16 at batch 1, github.com/fuzzylabs/
 # edge-vision-power-estimation (Apache-2.0): mean error 5.7 % in sample, 6.3 % with each kernel left out in turn.
 # The peak is half the FP16 tensor throughput of the 8 GB module at 625 MHz, counted in multiply-accumulates.
@@ -48,11 +46,10 @@ ORIN_NANO = Device(
     memory="8 GB LPDDR5",
 )
 
-LAWS = MappingProxyType({"jetson-orin-nano": (ORIN_NANO_LAW, ORIN_NANO)})
-"""Law and device by name: what `nas2edge profile --estimate` knows."""
 
-
-def estimated_table(law: KernelLaw, device: Device, layers: Sequence[LayerSpec], *, date: str) -> LatencyTable:
+def estimated_table(
+    law: KernelLaw, device: Device, layers: Sequence[LayerSpec], *, date: str, licence: str = "Apache-2.0"
+) -> LatencyTable:
     """Returns a table whose rows, and whose answers for all other blocks, are the law's estimates.
 
     Args:
@@ -60,6 +57,7 @@ def estimated_table(law: KernelLaw, device: Device, layers: Sequence[LayerSpec],
         device: What the law holds for.
         layers: The blocks to write out as rows, once per key.
         date: ISO date.
+        licence: SPDX identifier of the figures that the law was fitted to.
 
     Raises:
         TableError: A row would be faster than the device can compute.
@@ -76,17 +74,10 @@ def estimated_table(law: KernelLaw, device: Device, layers: Sequence[LayerSpec],
         rel_sigma=law.rel_sigma,
         date=date,
         source=law.source,
-        licence="Apache-2.0",
+        licence=licence,
         protocol={"tool": "nas2edge kernel law", "note": "estimated, never measured on the device"},
         law=law,
     )
-
-
-def peak_gmac_s(device: Device) -> float | None:
-    """Returns the arithmetic peak in GMAC/s: of the device's law, or a bound by its CPU threads; None if unknown."""
-    if device.name in LAWS:
-        return LAWS[device.name][0].peak_gmac_s
-    return None if device.threads is None else device.threads * CPU_PEAK_GMAC_S * 4 / device.value_bytes
 
 
 def _check_peak(law: KernelLaw, layer: LayerSpec, ms: float) -> None:

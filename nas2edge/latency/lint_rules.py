@@ -20,7 +20,8 @@ import numpy.typing as npt
 from nas2edge.costs import count_macs
 from nas2edge.device import Device
 from nas2edge.errors import FormatError, TableError
-from nas2edge.latency.law import MAX_SHARE_OF_PEAK, peak_gmac_s
+from nas2edge.latency.law import MAX_SHARE_OF_PEAK
+from nas2edge.latency.registry import find_law
 from nas2edge.latency.roofline import robust_fit_ms
 from nas2edge.latency.table import MEASURED, LatencyTable
 from nas2edge.latency.table_file import layer_from_dict, table_from_document
@@ -30,6 +31,9 @@ from nas2edge.stats import kendall_tau
 ERROR, WARNING = "error", "warning"
 
 Check = Callable[["Document"], "list[tuple[str, str, str]] | str"]
+
+CPU_PEAK_GMAC_S = 160.0
+"""No core of any CPU computes more in FP32: two 512-bit units at 5 GHz."""
 
 MIN_RUNS = 20
 MAX_SPREAD = 0.10
@@ -133,10 +137,13 @@ class Document:
         law = self.raw.get("law")
         if isinstance(law, Mapping) and _is_number(law.get("peak_gmac_s")):
             return float(law["peak_gmac_s"])
+        if (known := find_law(self.device_name)) is not None:
+            return known.peak_gmac_s
         try:
-            return peak_gmac_s(Device.from_dict(self.device))
+            device = Device.from_dict(self.device)
         except FormatError:
             return None
+        return None if device.threads is None else device.threads * CPU_PEAK_GMAC_S * 4 / device.value_bytes
 
     @cached_property
     def fitted_ms(self) -> npt.NDArray[np.float64] | None:

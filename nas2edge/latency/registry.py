@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nas2edge.errors import FormatError, InputError, TableError, UnknownNameError
+from nas2edge.latency.kernels import KernelLaw
 from nas2edge.latency.table import LatencyTable
 from nas2edge.latency.table_file import read_table
 
@@ -20,8 +21,8 @@ USER_FOLDER = Path("latency_tables")
 
 ALIASES = MappingProxyType(
     {
-        "jetson": ("jetson-orin-nano", "the one Jetson whose kernel times are published"),
-        "raspberry-pi": ("raspberry-pi-4", "the most common Raspberry Pi"),
+        "jetson": ("jetson-orin-nano", "the Jetson whose kernel times are published"),
+        "raspberry-pi": ("raspberry-pi-4", "the most common Raspberry Pi, all four cores"),
         "pixel": ("pixel-6", "a phone's big core"),
         "cpu": ("cpu-epyc-zen4-1t", "a server core, as an example; `nas2edge profile` measures your own machine"),
     }
@@ -68,6 +69,26 @@ def load_table(name: str, *, tables: Path | None = None) -> LatencyTable:
     if path is None:
         raise UnknownNameError("device", name, [*paths, *_live_aliases(paths)], see="nas2edge devices")
     return _read(path)
+
+
+def load_law(name: str) -> LatencyTable:
+    """Returns the estimated table that comes with nas2edge for a device, whose law answers for every block.
+
+    Raises:
+        UnknownNameError: No law is known of this device; names the nearest of which one is.
+    """
+    path = _shipped() / f"{name}.json"
+    table = _read(path) if path.is_file() else None
+    if table is None or table.law is None:
+        shipped = [_read(path) for path in sorted(_shipped().glob("*.json"))]
+        raise UnknownNameError("device to estimate", name, [table.device.name for table in shipped if table.law])
+    return table
+
+
+def find_law(name: str) -> KernelLaw | None:
+    """Returns the law that comes with nas2edge for a device, None if there is none."""
+    path = _shipped() / f"{name}.json"
+    return _read(path).law if path.is_file() else None
 
 
 def list_tables(tables: Path | None = None) -> tuple[TableEntry, ...]:
@@ -129,4 +150,8 @@ def _folders(tables: Path | None) -> Iterator[Path]:
         yield tables
     elif USER_FOLDER.is_dir():
         yield USER_FOLDER
-    yield Path(str(files("nas2edge.latency_tables")))
+    yield _shipped()
+
+
+def _shipped() -> Path:
+    return Path(str(files("nas2edge.latency_tables")))
