@@ -18,6 +18,7 @@ from nas2edge.errors import UnitError
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµμ]*)\s*")
 _MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
 _SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _COUNT_PER_UNIT = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -49,6 +50,25 @@ def parse_count(text: str) -> int:
     if count < 1:
         raise UnitError(f"the count {text!r} is less than 1; expected a positive number, for example '300M'")
     return count
+
+
+def parse_bytes(text: str) -> int:
+    """Reads a size in bytes with its unit (B, kB, MB, GB: powers of 1000; KiB, MiB, GiB: powers of 1024).
+
+    Raises:
+        UnitError: The text is no positive number followed by one of these units.
+    """
+    size = round(_parse(text, _BYTES_PER_UNIT, what="size", example="2MB"))
+    if size < 1:
+        raise UnitError(f"the size {text!r} is less than 1 byte; expected a positive number, for example '2MB'")
+    return size
+
+
+def format_bytes(size: float) -> str:
+    """Writes a number of bytes with four significant digits and B, kB, MB or GB: 2097152 becomes "2.097 MB"."""
+    text = format_count(size)
+    number, unit = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{number} {unit}B"
 
 
 def format_count(count: float) -> str:

@@ -224,10 +224,17 @@ def test_pareto_json_holds_every_point_and_what_it_takes_to_repeat_it() -> None:
     assert document["constraints"][0]["binds"] is True
     assert document["search"] == {
         "seed": 0, "population": 50, "evaluations": result.evaluations, "examined": SPACE.size, "stop": "exhausted",
+        "algorithm": "nsga2", "convergence": None, "exactness": None,
     }  # fmt: skip
     assert document["accuracy"] == {"source": "supernet", "error": 1.5, "note": "a test"}
     assert [point["id"] for point in document["points"]] == [c.subnet.id for c in result.front]
     assert document["best"] == document["points"][-1]["id"]
+    assert document["choices"] == [
+        {
+            "id": document["best"],
+            "constraints": [{"metric": "latency_ms", "limit": 0.5, "device": "pixel", "confidence": 0.5}],
+        }
+    ]
 
 
 def test_the_chosen_subnet_reads_back_with_its_predictions(tmp_path: Any) -> None:

@@ -3,7 +3,15 @@
 import pytest
 
 from nas2edge.errors import UnitError
-from nas2edge.units import format_count, format_latency, parse_count, parse_duration_s, parse_latency_ms
+from nas2edge.units import (
+    format_bytes,
+    format_count,
+    format_latency,
+    parse_bytes,
+    parse_count,
+    parse_duration_s,
+    parse_latency_ms,
+)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +113,21 @@ def test_latencies_are_written_in_the_unit_that_fits(ms, text):
 )
 def test_what_rounds_up_to_the_next_unit_is_written_in_it(write, value, text):
     assert write(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2MB", 2_000_000), ("1.5 kB", 1500), ("1MiB", 1_048_576), ("700B", 700), ("1GB", 10**9)]
+)
+def test_sizes_in_bytes(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["2", "2M", "-1MB", "MB", "0.1B"])
+def test_sizes_without_meaning_are_refused(text):
+    with pytest.raises(UnitError, match="size"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(("size", "text"), [(2_097_152, "2.097 MB"), (512, "512 B"), (999_960, "1 MB")])
+def test_sizes_as_text(size, text):
+    assert format_bytes(size) == text

@@ -7,10 +7,11 @@
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.limits import Limit
 from nas2edge.search.objective import Constraint, Objective
-from nas2edge.search.run import SearchResult, codes_from_evaluator, search
+from nas2edge.search.run import Choice, SearchResult, codes_from_evaluator, search
 
 __all__ = [
     "Candidate",
+    "Choice",
     "Constraint",
     "Limit",
     "Objective",

@@ -15,6 +15,8 @@ from nas2edge.search.objective import Constraint, Objective
 from nas2edge.search.pareto import is_on_front
 from nas2edge.space import SubnetConfig
 
+BYTES_PER_VALUE = 4  # fp32, as the networks are trained
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -25,6 +27,7 @@ class Candidate:
         accuracy: Top-1 in percent, as the search's accuracy source gave it.
         macs: Multiply-accumulates for one image.
         params: Parameters in use.
+        memory_bytes: Memory that activations need at the worst moment, in fp32; None where it was not counted.
         latency_ms: Latency by device.
         latency_sigma_ms: Its standard error by device, where the table states one.
         measured_share: Share of the latency that comes from measured rows, by device, where the table states it.
@@ -34,15 +37,22 @@ class Candidate:
     accuracy: float
     macs: int
     params: int
+    memory_bytes: int | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     latency_sigma_ms: Mapping[str, float] = field(default_factory=dict)
     measured_share: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the parameters in fp32."""
+        return BYTES_PER_VALUE * self.params
+
     def value(self, metric: Objective | Constraint) -> float:
-        """Returns the value of an objective's or a constraint's metric."""
+        """Returns the value of an objective's or a constraint's metric; with the margin that a confidence asks for."""
         if metric.metric == "latency_ms":
             assert metric.device is not None, metric
-            return self.latency_ms[metric.device]
+            margin = metric.sigmas if isinstance(metric, Constraint) else 0.0
+            return self.latency_ms[metric.device] + (margin and margin * self.latency_sigma_ms[metric.device])
         return float(getattr(self, metric.metric))
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,6 +70,8 @@ class Candidate:
             "accuracy": self.accuracy,
             "macs": self.macs,
             "params": self.params,
+            "size_bytes": self.size_bytes,
+            "memory_bytes": self.memory_bytes,
             "devices": devices,
             "subnet": self.subnet.to_dict(),
         }

@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nas2edge.errors import InputError
-from nas2edge.units import format_count, format_latency
+from nas2edge.units import format_bytes, format_count, format_latency
 
-METRICS = ("accuracy", "latency_ms", "macs", "params")
-LIMITED_METRICS = ("latency_ms", "macs", "params")
+LIMITED_METRICS = ("latency_ms", "macs", "params", "size_bytes", "memory_bytes")
+METRICS = ("accuracy", *LIMITED_METRICS)
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "latency_ms": "latency",
+    "macs": "MACs",
+    "params": "parameters",
+    "size_bytes": "model size",
+    "memory_bytes": "activation memory",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +30,8 @@ class Objective:
     """A metric to be maximised or minimised.
 
     Args:
-        metric: "accuracy", "latency_ms", "macs" or "params".
+        metric: "accuracy", "latency_ms", "macs", "params", "size_bytes" (four bytes a parameter) or "memory_bytes"
+            (four bytes an activation value that must be held at the worst moment).
         direction: "max" or "min".
         device: The device of "latency_ms"; None for the others.
 
@@ -53,22 +63,41 @@ class Constraint:
     """A limit that a metric must not exceed.
 
     Args:
-        metric: "latency_ms", "macs" or "params".
+        metric: "latency_ms", "macs", "params", "size_bytes" or "memory_bytes".
         limit: The greatest value allowed, above 0.
         device: The device of "latency_ms"; None for the others.
+        confidence: Probability with which a latency must keep the limit, its error taken as normal; 0.5 holds the
+            limit on the prediction itself.
 
     Raises:
-        InputError: The metric is unknown, the limit not positive, or the device is missing or does not belong to it.
+        InputError: The metric is unknown, the limit not positive, the confidence not from 0.5 to below 1 or not of a
+            latency, or the device is missing or does not belong to it.
     """
 
     metric: str
     limit: float
     device: str | None = None
+    confidence: float = 0.5
 
     def __post_init__(self) -> None:
         _check_metric(self.metric, self.device, LIMITED_METRICS)
         if not 0 < self.limit < float("inf"):
             raise InputError(f"the limit of {_title(self.metric, self.device)} is {self.limit}; expected a number > 0")
+        if not 0.5 <= self.confidence < 1:
+            raise InputError(f"the confidence is {self.confidence}; expected at least 0.5 and less than 1, such as 0.9")
+        if self.confidence != 0.5 and self.metric != "latency_ms":
+            raise InputError(
+                f"the confidence is {self.confidence} but {_NAMES[self.metric]} has no error; leave it out"
+            )
+
+    @property
+    def sigmas(self) -> float:
+        """Standard errors that are added to a prediction before it is compared with the limit."""
+        if self.confidence == 0.5:
+            return 0.0
+        from statistics import NormalDist
+
+        return NormalDist().inv_cdf(self.confidence)
 
     def violation(self, value: float) -> float:
         """Returns by which share of the limit a value exceeds it; 0 when it is met."""
@@ -76,19 +105,21 @@ class Constraint:
 
     def describe(self) -> str:
         """Returns it as people read it, such as "MACs <= 300M"."""
-        return f"{_title(self.metric, self.device)} <= {format_metric(self.metric, self.limit)}"
+        margin = f" at {100 * self.confidence:g} % confidence" if self.sigmas else ""
+        return f"{_title(self.metric, self.device)} <= {format_metric(self.metric, self.limit)}{margin}"
 
 
 def format_metric(metric: str, value: float) -> str:
     """Writes a metric's value with its unit."""
     if metric == "latency_ms":
         return format_latency(value)
+    if metric in ("size_bytes", "memory_bytes"):
+        return format_bytes(value)
     return f"{value:.2f} %" if metric == "accuracy" else format_count(value)
 
 
 def _title(metric: str, device: str | None) -> str:
-    title = {"accuracy": "accuracy", "latency_ms": "latency", "macs": "MACs", "params": "parameters"}[metric]
-    return f"{title} on {device}" if device else title
+    return f"{_NAMES[metric]} on {device}" if device else _NAMES[metric]
 
 
 def _check_metric(metric: str, device: str | None, known: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas2edge._version import __version__
 from nas2edge.search.limits import Limit
-from nas2edge.search.run import SearchResult
+from nas2edge.search.run import Choice, SearchResult
 from nas2edge.space import SearchSpace
 from nas2edge.subnet_file import SubnetFile, subnet_to_dict
 
@@ -80,25 +80,35 @@ def pareto_to_dict(result: SearchResult, origin: Origin) -> dict[str, Any]:
             "evaluations": result.evaluations,
             "examined": result.examined,
             "stop": result.stop,
+            "algorithm": result.algorithm,
+            "convergence": asdict(result.convergence) if result.convergence else None,
+            "exactness": asdict(result.exactness) if result.exactness else None,
         },
         "best": result.best.subnet.id,
+        "choices": [
+            {"id": choice.candidate.subnet.id, "constraints": [asdict(one) for one in choice.constraints]}
+            for choice in result.choices
+        ],
         "points": [candidate.to_dict() for candidate in result.front],
         "tool": {"nas2edge": __version__},
     }
 
 
-def chosen_subnet(result: SearchResult, origin: Origin) -> SubnetFile:
-    """Returns the best candidate as the contents of a subnet.json.
+def chosen_subnet(result: SearchResult, origin: Origin, *, choice: Choice | None = None) -> SubnetFile:
+    """Returns a choice, by default the first, as the contents of a subnet.json.
 
     The first device stands under the plain names, "latency_ms" and so on; further ones follow as "latency_ms:DEVICE".
     """
-    best, first = result.best, next(iter(origin.tables), None)
+    choice = choice or result.choices[0]
+    best, first = choice.candidate, next(iter(origin.tables), None)
     predicted: dict[str, Any] = {
         "accuracy": best.accuracy,
         "accuracy_source": origin.accuracy.source,
         "accuracy_error": origin.accuracy.error,
         "macs": best.macs,
         "params": best.params,
+        "size_bytes": best.size_bytes,
+        "memory_bytes": best.memory_bytes,
     }
     for name in origin.tables:
         suffix = "" if name == first else f":{name}"
@@ -108,11 +118,12 @@ def chosen_subnet(result: SearchResult, origin: Origin) -> SubnetFile:
             f"latency_kind{suffix}": origin.tables[name].kind,
             f"measured_share{suffix}": best.measured_share.get(name),
         }
-    constraints = {
-        entry.constraint.metric
-        + ("" if entry.constraint.device in (None, first) else f":{entry.constraint.device}"): entry.constraint.limit
-        for entry in result.limits
-    }
+    constraints = {}
+    for one in choice.constraints:
+        suffix = "" if one.device in (None, first) else f":{one.device}"
+        constraints[one.metric + suffix] = one.limit
+        if one.sigmas:
+            constraints[f"confidence{suffix}"] = one.confidence
     return SubnetFile(
         space=origin.space,
         subnet=best.subnet,

@@ -3,74 +3,122 @@
 >>> result = search(
 ...     space,
 ...     accuracy=PublishedAccuracy(space),
-...     latency={"jetson-orin-nano": table.metric(space)},
+...     latency={"jetson-orin-nano": load_table("jetson-orin-nano")},
 ...     constraints=[Constraint(metric="latency_ms", limit=20.0, device="jetson-orin-nano")],
-...     evaluations=50_000,
 ... )
 >>> result.best.subnet
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas2edge.additive import AdditiveMetric
-from nas2edge.costs import count_macs, count_params
 from nas2edge.errors import InputError, UnknownNameError
+from nas2edge.search.algorithms import ALGORITHMS
 from nas2edge.search.evolution import evolve
+from nas2edge.search.exact import Exactness, exact_front, fit_additive
 from nas2edge.search.front import Candidate, ParetoFront
-from nas2edge.search.guided import evolve_guided, fit_kernel_ridge
-from nas2edge.search.ledger import Problem, Stop, Vector
-from nas2edge.search.limits import Bounded, Limit, Metric, check_limits, jointly_infeasible
+from nas2edge.search.guided import evolve_guided
+from nas2edge.search.ledger import Convergence, Evolved, Stop, Vector, front_of
+from nas2edge.search.limits import Limit, Metric, check_limits, jointly_infeasible
 from nas2edge.search.objective import Constraint, Objective
-from nas2edge.search.pareto import Scores
+from nas2edge.search.restrict import restrict
+from nas2edge.search.task import Task
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
 
-DEFAULT_EVALUATIONS = 50_000
-DEFAULT_POPULATION = 200
+if TYPE_CHECKING:
+    from nas2edge.latency.table import LatencyTable
+
+Evaluator = Callable[[Sequence[SubnetConfig]], Sequence[float]]
+"""Accuracies of sub-networks, in percent; `supernet.evaluate.make_evaluator` makes one."""
+
+EXACT = "exact"
+NAMES = (*ALGORITHMS, EXACT)
+DEFAULT_EVALUATIONS, DEFAULT_GUIDED_EVALUATIONS = 50_000, 200
+DEFAULT_GUIDED_POPULATION = 16
+
+_LEAST_TO_POLISH = 1000
+_POLISHING_SHARE = 0.2
+_POLISHING_POPULATION = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The sub-network to deploy under some limits.
+
+    Args:
+        constraints: The limits.
+        candidate: The most accurate sub-network found within them.
+    """
+
+    constraints: tuple[Constraint, ...]
+    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search found.
+    """What a search found; iterating yields the front's candidates.
 
     Args:
-        best: The most accurate candidate that meets all constraints.
-        front: All non-dominated candidates that meet them, in ascending order of the first objective.
+        choices: The chosen candidate for each set of alternative limits, or the one within all constraints.
+        front: All non-dominated candidates that meet the constraints, in ascending order of the first objective.
         limits: Each constraint and whether it excludes anything.
         evaluations: Sub-networks whose accuracy was evaluated.
         examined: Sub-networks whose costs were looked up, these included.
         stop: "budget": all evaluations were spent; "exhausted": the whole space was seen, so the front is exact;
             "stalled": new sub-networks that meet the constraints could not be found.
-        population: As given.
+        algorithm: "nsga2", "guided", "aging", "random", "alphanet" or "exact".
+        population: Sub-networks in a generation, or in a round when guided.
         seed: As given.
+        convergence: How the front grew; None unless there are two objectives and evolution found it.
+        exactness: In what sense the front is exact, for the algorithm "exact".
     """
 
-    best: Candidate
+    choices: tuple[Choice, ...]
     front: ParetoFront
     limits: tuple[Limit, ...]
     evaluations: int
     examined: int
     stop: Stop
+    algorithm: str
     population: int
     seed: int
+    convergence: Convergence | None = None
+    exactness: Exactness | None = None
+
+    @property
+    def best(self) -> Candidate:
+        """The first choice: without alternatives, the most accurate candidate that meets all constraints."""
+        return self.choices[0].candidate
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.front)
+
+    def __len__(self) -> int:
+        return len(self.front)
 
 
 def search(
     space: SearchSpace,
     *,
-    accuracy: Metric,
-    latency: Mapping[str, Metric] | None = None,
+    accuracy: Metric | None = None,
+    evaluator: Evaluator | None = None,
+    latency: Mapping[str, Metric | LatencyTable] | None = None,
     constraints: Sequence[Constraint] = (),
+    alternatives: Sequence[Sequence[Constraint]] = (),
     objectives: Sequence[Objective] | None = None,
-    evaluations: int = DEFAULT_EVALUATIONS,
-    population: int = DEFAULT_POPULATION,
+    fixed: Mapping[str, int] | None = None,
+    algorithm: str | None = None,
+    evaluations: int | None = None,
+    population: int | None = None,
     seed: int = 0,
-    guided: bool = False,
+    guided: bool | None = None,
     latency_sigma: Mapping[str, Metric] | None = None,
     measured_share: Mapping[str, Metric] | None = None,
 ) -> SearchResult:
@@ -79,52 +127,63 @@ def search(
     Costs are looked up first: a sub-network that breaks a constraint never costs an evaluation of accuracy.
 
     Args:
-        accuracy: Top-1 in percent of a population.
-        latency: Milliseconds of a population, by device. `AdditiveMetric`s also tell whether a limit can be met.
-        constraints: Limits that the candidates keep.
+        accuracy: Top-1 in percent of a population. Either this or `evaluator` is needed.
+        evaluator: Top-1 in percent of sub-networks, where each takes seconds.
+        latency: By device, a latency table, or milliseconds of a population. `AdditiveMetric`s (and tables) also tell
+            whether a limit can be met.
+        constraints: Limits that all candidates keep.
+        alternatives: Sets of further limits, each of which gets a choice of its own.
         objectives: What to trade off, accuracy among it; by default accuracy against latency on every device, or
             against MACs without a device.
+        fixed: Values of genes ("depth.2") or of all genes of a field ("kernel_size").
+        algorithm: One of `NAMES`; by default evolution, guided by a model where accuracy is expensive.
         evaluations: The greatest number of sub-networks whose accuracy is evaluated. A space no larger is listed.
         population: Sub-networks in a generation, or in a round when guided.
         seed: Equal seeds give equal results.
-        guided: Whether accuracy is expensive (seconds each), so that a model should choose what to evaluate.
-        latency_sigma: Standard error of the latency by device, for the candidates of the front.
-        measured_share: Share of the latency from measured rows by device, for the candidates of the front.
+        guided: Whether accuracy is expensive (seconds each), so that a model should choose what to evaluate; by default
+            where an evaluator is given.
+        latency_sigma: Standard error of the latency by device; tables bring it themselves.
+        measured_share: Share of the latency from measured rows by device; tables bring it themselves.
 
     Raises:
         InfeasibleError: No sub-network meets a constraint, or none was found that meets all.
         InputError: A number is out of range, accuracy is no objective, or a metric has no value for a sub-network.
-        UnknownNameError: A constraint or an objective names a device without a latency.
+        UnknownNameError: A constraint or an objective names a device without a latency, or there is no such algorithm.
     """
-    task = _Task(space=space, accuracy=accuracy, latency=latency or {}, constraints=tuple(constraints),
-                 objectives=_objectives(objectives, latency or {}))  # fmt: skip
-    _check(task, evaluations=evaluations, population=population)
-    limits = check_limits(space, [(constraint, task.metric(constraint)) for constraint in task.constraints])
-    problem = Problem(space=space, objectives=len(task.objectives), score=task.scores, violation=task.violation)
+    _check_source(accuracy, evaluator)
+    metrics = _latency_metrics(space, latency or {}, latency_sigma or {}, measured_share or {})
+    task = Task(
+        part=restrict(space, fixed or {}),
+        accuracy=accuracy or codes_from_evaluator(space, evaluator or (lambda _: ())),
+        latency=metrics[0],
+        sigma=metrics[1],
+        share=metrics[2],
+        constraints=tuple(constraints),
+        alternatives=tuple(tuple(some) for some in alternatives),
+        objectives=_objectives(objectives, metrics[0]),
+    )
+    how = _how(algorithm, evaluations, population, guided=evaluator is not None if guided is None else guided)
+    _check(task)
+    limits = check_limits(task.space, [(constraint, task.metric(constraint)) for constraint in task.limits])
     rng = np.random.default_rng(seed)
-    if guided:
-        found = evolve_guided(
-            problem, fit=task.fit, evaluations=evaluations, population=population, rng=rng, seeds=task.seeds()
-        )
-    else:
-        found = evolve(problem, evaluations=evaluations, population=population, rng=rng, seeds=task.seeds())
-    if len(found.codes) == 0:
-        (closest,) = task.candidates(found.closest, np.full((1, len(task.objectives)), np.nan), {}, {})
-        raise jointly_infeasible(space, task.constraints, closest, examined=found.examined)
-    candidates = task.candidates(found.codes, found.scores, latency_sigma or {}, measured_share or {})
+    found, exactness = _find_exactly(task, rng) if how.algorithm == EXACT else (_find(task, how, limits, rng), None)
+    candidates = task.candidates(found.codes, found.scores)
     return SearchResult(
-        best=_best(candidates, task.objectives),
+        choices=_choices(task, found, candidates),
         front=ParetoFront(objectives=task.objectives).extend(candidates),
         limits=limits,
         evaluations=found.evaluations,
         examined=found.examined,
         stop=found.stop,
-        population=population,
+        algorithm=how.algorithm,
+        population=how.population,
         seed=seed,
+        convergence=found.convergence,
+        exactness=exactness,
     )
 
 
-def codes_from_evaluator(space: SearchSpace, evaluator: Callable[[Sequence[SubnetConfig]], Sequence[float]]) -> Metric:
+def codes_from_evaluator(space: SearchSpace, evaluator: Evaluator) -> Metric:
     """Turns an evaluator of sub-networks into a metric of populations."""
 
     def evaluate(codes: Codes) -> Vector:
@@ -133,91 +192,154 @@ def codes_from_evaluator(space: SearchSpace, evaluator: Callable[[Sequence[Subne
     return evaluate
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """All that a search was asked, with its metrics by name."""
-
-    space: SearchSpace
-    accuracy: Metric
-    latency: Mapping[str, Metric]
-    constraints: tuple[Constraint, ...]
-    objectives: tuple[Objective, ...]
-    _costs: dict[str, Metric] = field(default_factory=dict)
-
-    @property
-    def entries(self) -> tuple[Objective | Constraint, ...]:
-        return (*self.constraints, *self.objectives)
-
-    def metric(self, entry: Objective | Constraint) -> Metric:
-        if entry.metric == "accuracy":
-            return self.accuracy
-        if entry.device is None:
-            return self.cost(entry.metric)
-        if entry.device not in self.latency:
-            raise UnknownNameError("device", entry.device, self.latency)
-        return self.latency[entry.device]
-
-    def cost(self, name: str) -> Metric:
-        # Summing a large space's table beforehand takes some 50 ms, so only what is asked for is summed.
-        if name not in self._costs:
-            self._costs[name] = AdditiveMetric(self.space, {"macs": count_macs, "params": count_params}[name])
-        return self._costs[name]
-
-    def scores(self, codes: Codes) -> Scores:
-        return np.stack([self._column(objective, codes) for objective in self.objectives], axis=1)
-
-    def violation(self, codes: Codes) -> Vector:
-        total = np.zeros(len(codes))
-        for constraint in self.constraints:
-            total += np.maximum(0.0, _values(self.metric(constraint), codes, constraint) / constraint.limit - 1.0)
-        return total
-
-    def fit(self, codes: Codes, scores: Scores) -> Callable[[Codes], Scores]:
-        """Fits a model of accuracy; what is cheap stays exact. An instance of `guided.Fit`."""
-        models: list[Metric] = []
-        for objective, column in zip(self.objectives, scores.T, strict=True):
-            if objective.metric == "accuracy":
-                models.append(fit_kernel_ridge(self.space, codes, column))
-            else:
-                models.append(partial(self._column, objective))
-        return lambda population: np.stack([model(population) for model in models], axis=1)
-
-    def seeds(self) -> Codes | None:
-        """Returns the sub-networks with the least cost of each kind that matters, where that is known."""
-        codes: list[Codes] = []
-        for entry in self.entries:
-            metric = self.metric(entry)
-            if isinstance(metric, Bounded):
-                codes.append(metric.minimum().codes)
-        return np.vstack(codes) if codes else None
-
-    def candidates(
-        self, codes: Codes, scores: Scores, sigma: Mapping[str, Metric], share: Mapping[str, Metric]
-    ) -> list[Candidate]:
-        """Builds the candidates; their accuracies are in `scores`, so that none is evaluated twice."""
-        accuracy = next(i for i, objective in enumerate(self.objectives) if objective.metric == "accuracy")
-        macs, params = self.cost("macs")(codes), self.cost("params")(codes)
-        by_device = [
-            {name: metric(codes) for name, metric in metrics.items()} for metrics in (self.latency, sigma, share)
-        ]
-        return [
-            Candidate(
-                subnet=subnet,
-                accuracy=float(-scores[i, accuracy]),
-                macs=int(macs[i]),
-                params=int(params[i]),
-                latency_ms={name: float(values[i]) for name, values in by_device[0].items()},
-                latency_sigma_ms={name: float(values[i]) for name, values in by_device[1].items()},
-                measured_share={name: float(values[i]) for name, values in by_device[2].items()},
-            )
-            for i, subnet in enumerate(self.space.decode(codes))
-        ]
-
-    def _column(self, objective: Objective, codes: Codes) -> Vector:
-        return objective.sign * _values(self.metric(objective), codes, objective)
+def default_population(evaluations: int) -> int:
+    """Returns the population that reached most at this number of evaluations: 50 at 1,000, doubled with each decade."""
+    return int(np.clip(round(50 * 2 ** math.log10(max(evaluations, 1) / 1000)), 20, 800))
 
 
-def _objectives(given: Sequence[Objective] | None, latency: Mapping[str, Metric]) -> tuple[Objective, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    algorithm: str
+    evaluations: int
+    population: int
+
+
+def _how(algorithm: str | None, evaluations: int | None, population: int | None, *, guided: bool) -> _How:
+    if algorithm is not None and algorithm not in NAMES:
+        raise UnknownNameError("algorithm", algorithm, NAMES)
+    if algorithm == EXACT and guided:
+        raise InputError(
+            "the algorithm 'exact' needs an accuracy that is cheap, since it fits a sum to thousands of values; "
+            "give a predictor, or published points, instead of a supernet"
+        )
+    if evaluations is None:
+        evaluations = DEFAULT_GUIDED_EVALUATIONS if guided else DEFAULT_EVALUATIONS
+    if population is None:
+        population = DEFAULT_GUIDED_POPULATION if guided else default_population(evaluations)
+    if evaluations < 1:
+        raise InputError(f"evaluations is {evaluations}; expected at least 1")
+    if population < 2:
+        raise InputError(f"population is {population}; expected at least 2")
+    default = "guided" if guided else "nsga2"
+    return _How(algorithm=algorithm or default, evaluations=evaluations, population=population)
+
+
+def _find(task: Task, how: _How, limits: Sequence[Limit], rng: np.random.Generator) -> Evolved:
+    problem, seeds = task.problem(), task.seeds()
+    if how.algorithm == "guided":
+        return evolve_guided(
+            problem, fit=task.fit, evaluations=how.evaluations, population=how.population, rng=rng, seeds=seeds
+        )
+    polishing = 0
+    if how.algorithm == "nsga2" and _LEAST_TO_POLISH <= how.evaluations < task.space.size:
+        binding = any(limit.binds is not False for limit in limits)
+        polishing = int(_POLISHING_SHARE * how.evaluations) // len(task.choices) if binding else 0
+    found = ALGORITHMS[how.algorithm](
+        problem,
+        evaluations=how.evaluations - polishing * len(task.choices),
+        population=how.population,
+        rng=rng,
+        seeds=seeds,
+    )
+    for choice in task.choices if polishing and found.stop == "budget" else ():
+        found = _polish(task, choice, found, evaluations=polishing, rng=rng)
+    return found
+
+
+def _polish(
+    task: Task, choice: tuple[Constraint, ...], found: Evolved, *, evaluations: int, rng: np.random.Generator
+) -> Evolved:
+    """Goes on from what lies nearest within some limits with accuracy as the only objective.
+
+    One choice is served better by a search of its own than by a whole front (benchmarks/search.py).
+    """
+    inside = np.flatnonzero(task.excess(choice, found.codes) <= 0)
+    best = inside[np.argsort(found.scores[inside, task.accuracy_column], kind="stable")[:_POLISHING_POPULATION]]
+    alone = evolve(
+        task.problem(choice),
+        evaluations=evaluations - 1,
+        population=_POLISHING_POPULATION,
+        rng=rng,
+        seeds=found.codes[best] if len(best) else found.closest,
+    )
+    codes, scores = found.codes, found.scores
+    if len(alone.codes):
+        codes, scores = front_of(np.vstack([codes, alone.codes]), np.vstack([scores, task.scores(alone.codes)]))
+    return replace(
+        found,
+        codes=codes,
+        scores=scores,
+        evaluations=found.evaluations + alone.evaluations + len(alone.codes),
+        examined=found.examined + alone.examined,
+    )
+
+
+def _find_exactly(task: Task, rng: np.random.Generator) -> tuple[Evolved, Exactness]:
+    costs = [objective for objective in task.objectives if objective.metric != "accuracy"]
+    named = {(cost.metric, cost.device) for cost in costs}
+    plain = all((limit.metric, limit.device) in named and not limit.sigmas for limit in task.limits)
+    cost = task.metric(costs[0]) if costs else None
+    if len(costs) != 1 or not plain or not isinstance(cost, AdditiveMetric):
+        said = "; ".join(entry.describe() for entry in task.entries if entry.metric != "accuracy") or "no cost"
+        raise InputError(
+            "the algorithm 'exact' takes one cost that is a sum over layers (a latency on one device, MACs, parameters "
+            f"or model size), with limits on this cost alone and without confidence; got {said}: leave --algorithm out"
+        )
+    accuracy = task.part.metric(task.accuracy)
+    fit, error = (accuracy, 0.0) if isinstance(accuracy, AdditiveMetric) else fit_additive(task.space, accuracy, rng)
+    limit = max(min((one.limit for one in choice), default=math.inf) for choice in task.choices)
+    exact = exact_front(fit, cost, limit=None if math.isinf(limit) else limit)
+    codes, scores = front_of(exact.codes, task.scores(exact.codes))
+    found = Evolved(
+        codes=codes,
+        scores=scores,
+        closest=cost.minimum().codes,
+        evaluations=len(exact.codes),
+        examined=task.space.size,
+        stop="exhausted",
+    )
+    return found, Exactness(fit_error=error, bound=exact.bound, unit=exact.unit)
+
+
+def _choices(task: Task, found: Evolved, candidates: Sequence[Candidate]) -> tuple[Choice, ...]:
+    chosen = []
+    for choice in task.choices:
+        excess = task.excess(choice, found.codes)
+        inside = [candidates[i] for i in np.flatnonzero(excess <= 0).tolist()]
+        if not inside:
+            codes = found.codes[[int(excess.argmin())]] if len(excess) else found.closest
+            (closest,) = task.candidates(codes, np.full((1, len(task.objectives)), np.nan))
+            raise jointly_infeasible(task.space, choice, closest, examined=found.examined)
+        chosen.append(Choice(constraints=choice, candidate=_best(inside, task.objectives)))
+    return tuple(chosen)
+
+
+def _best(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> Candidate:
+    others = [objective for objective in objectives if objective.metric != "accuracy"]
+    return min(candidates, key=lambda c: (-c.accuracy, *(objective.sign * c.value(objective) for objective in others)))
+
+
+def _latency_metrics(
+    space: SearchSpace,
+    latency: Mapping[str, Metric | LatencyTable],
+    sigma: Mapping[str, Metric],
+    share: Mapping[str, Metric],
+) -> tuple[dict[str, Metric], dict[str, Metric], dict[str, Metric]]:
+    """Returns latency, standard error and measured share by device, those of tables taken from the tables."""
+    metrics: dict[str, Metric] = {}
+    sigmas, shares = dict(sigma), dict(share)
+    for name, given in latency.items():
+        if callable(given):
+            metrics[name] = given
+            continue
+        from nas2edge.latency.metrics import table_metrics
+
+        table = table_metrics(given, space)
+        metrics[name], sigmas[name], shares[name] = table.latency, table.sigma, table.share
+    return metrics, sigmas, shares
+
+
+def _objectives(given: Sequence[Objective] | None, latency: Mapping[str, Any]) -> tuple[Objective, ...]:
     if given is not None:
         return tuple(given)
     costs = [Objective(metric="latency_ms", direction="min", device=name) for name in latency]
@@ -227,28 +349,15 @@ def _objectives(given: Sequence[Objective] | None, latency: Mapping[str, Metric]
     )
 
 
-def _check(task: _Task, *, evaluations: int, population: int) -> None:
-    if evaluations < 1:
-        raise InputError(f"evaluations is {evaluations}; expected at least 1")
-    if population < 2:
-        raise InputError(f"population is {population}; expected at least 2")
+def _check_source(accuracy: Metric | None, evaluator: Evaluator | None) -> None:
+    if (accuracy is None) == (evaluator is None):
+        raise InputError(
+            "a search needs either accuracy (a function of populations) or evaluator (a function of sub-networks)"
+        )
+
+
+def _check(task: Task) -> None:
     if [entry.direction for entry in task.objectives if entry.metric == "accuracy"] != ["max"]:
         raise InputError("the objectives lack accuracy (max), once; the best candidate is the most accurate one")
     for entry in task.entries:
         task.metric(entry)
-
-
-def _values(metric: Metric, codes: Codes, entry: Objective | Constraint) -> Vector:
-    values = np.asarray(metric(codes), dtype=np.float64)
-    if values.shape != (len(codes),):
-        raise InputError(
-            f"{entry.metric} of {len(codes)} sub-networks has shape {values.shape}; expected one value each"
-        )
-    if not np.isfinite(values).all():
-        raise InputError(f"{entry.describe()}: a sub-network has the value {values[~np.isfinite(values)][0]}")
-    return values
-
-
-def _best(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> Candidate:
-    others = [objective for objective in objectives if objective.metric != "accuracy"]
-    return min(candidates, key=lambda c: (-c.accuracy, *(objective.sign * c.value(objective) for objective in others)))
