@@ -30,8 +30,8 @@ def command() -> None:
     \b
     Examples:
       nas2edge tables lint latency_tables/my-board.json
-      nas2edge tables import 224_lookup_table.yaml --format ofa-yaml --device note-10 --chip "Snapdragon 855" \\
-          --runtime TFLite --precision fp32 --source gatech-sysml/CompOFA --licence Apache-2.0
+      nas2edge tables import 224_lookup_table.yaml --format ofa-yaml --device note-10 ...
+      nas2edge tables transfer pixel-6 measured.json --space attentivenas --out latency_tables/my-phone.json
     """
 
 
@@ -187,3 +187,53 @@ def _write(table: LatencyTable, path: Path, *, as_json: bool, extra: dict[str, A
     console.print(f"{path}: {len(table.rows)} rows, {table.kind}, {table.device.label}", markup=False)
     for finding in report.findings:
         console.print(f"{finding.severity} {finding.rule}: {finding.message}", markup=False)
+
+
+@command.command("transfer")
+@click.argument("neighbour")
+@click.argument("measured")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="The new table; its name is the device's.")  # fmt: skip
+@click.option("--space", "spaces", multiple=True,
+              help="Space whose blocks are wanted beside the neighbour's rows; repeatable.")  # fmt: skip
+@json_option
+def transfer_(neighbour: str, measured: str, out: Path, spaces: tuple[str, ...], as_json: bool) -> None:
+    """Turn a neighbour's table into one for a device of which 10 to 30 rows are measured.
+
+    NEIGHBOUR and MEASURED are names of tables or .json files. The error comes from leaving each measured row out.
+    """
+    from nas2edge.latency.registry import load_table
+    from nas2edge.latency.transfer import transfer
+    from nas2edge.plan import unique_layers
+    from nas2edge.spaces import load_space
+
+    if out.suffix != ".json":
+        raise InputError(f"--out {out} does not end in .json, which it must to be found again")
+    moved = transfer(
+        load_table(neighbour),
+        load_table(measured),
+        name=out.stem,
+        date=datetime.date.today().isoformat(),
+        layers=[layer for name in dict.fromkeys(spaces) for layer in unique_layers(load_space(name))],
+    )
+    extra = {
+        "scheme": moved.scheme,
+        "scales": dict(moved.scales),
+        "rms_error": dict(moved.rms),
+        "errors": dict(moved.errors),
+        "unanswered": list(moved.unanswered),
+        "differences": list(moved.differences),
+    }
+    _write(moved.table, out, as_json=as_json, extra=extra)
+    console = result_console(as_json=as_json)
+    scales = ", ".join(f"{part} x {scale:.3g}" for part, scale in moved.scales.items())
+    console.print(f"{moved.scheme}: {scales}", markup=False)
+    console.print(
+        f"error of {len(moved.errors)} measured rows, each left out: {moved.rms[moved.scheme]:.1%}; "
+        + ", ".join(f"{rms:.1%} by {scheme}" for scheme, rms in moved.rms.items() if scheme != moved.scheme),
+        markup=False,
+    )
+    for difference in moved.differences:
+        console.print(f"warning: the devices differ in {difference}; factors mix that in", markup=False)
+    for key in moved.unanswered:
+        console.print(f"not used: the neighbour knows nothing like {key}", markup=False)

@@ -22,6 +22,11 @@ _FOLDS = 5
 _REACH = 1.25  # how far beyond the largest measured value of a term the model may go
 _FUSED = ("relu",)
 
+PARTS = ("launches", "convolutions", "depthwise", "memory")
+"""Parts of a block's time that differ from device to device."""
+
+_PART_COLUMNS = ([0, 1, 9], [2, 3], [4, 5, 6], [7, 8])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
@@ -79,6 +84,14 @@ def robust_fit_ms(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Floats:
             break
         fitted = np.maximum(terms @ _fit(terms[kept], target[kept]), 1e-9)
     return np.asarray(fitted, dtype=np.float64)
+
+
+def part_shares(layers: Sequence[LayerSpec], ms: Sequence[float] | Floats) -> Floats:
+    """Returns what share of each block's time each of `PARTS` has, by a roofline through all blocks: (m, 4)."""
+    terms = np.stack([_terms(layer) for layer in layers])
+    contributions = terms * _fit(terms, np.asarray(ms, dtype=np.float64))
+    parts = np.stack([contributions[:, columns].sum(axis=1) for columns in _PART_COLUMNS], axis=1)
+    return np.asarray(parts / parts.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def solve_nonnegative(matrix: Floats, target: Floats) -> Floats:

@@ -255,6 +255,10 @@ class LatencyTable:
             raise self._missing_error([layer])
         return found
 
+    def answers(self, layer: LayerSpec) -> bool:
+        """Returns whether the table has a latency for a block: a row, a law, or rows enough like it."""
+        return self._find(layer) is not None
+
     def estimate(self, layers: Sequence[LayerSpec]) -> LatencyEstimate:
         """Returns the latency of a whole plan.
 
