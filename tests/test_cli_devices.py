@@ -39,6 +39,13 @@ def test_devices_lists_tables_with_kind_and_error_and_explains_aliases():
     assert "jetson means jetson-orin-nano" in shown
 
 
+def test_devices_without_rows_are_laws():
+    (line,) = [line for line in invoke("devices").output.splitlines() if line.startswith("raspberry-pi-4 ")]
+
+    assert line.split()[:5] == ["raspberry-pi-4", "estimated", "±21", "%", "expected"]
+    assert " law " in line
+
+
 def test_devices_as_json():
     shown = json.loads(invoke("devices", "--json").stdout)
 

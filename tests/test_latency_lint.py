@@ -210,6 +210,21 @@ def test_command_ends_with_2_only_on_errors(folder):
     assert "to do: measure these rows again" in bad.output
 
 
+def test_command_shows_three_rows_of_a_rule_and_counts_the_others(folder):
+    def vary(raw):
+        for row in raw["rows"][:8]:
+            row["std"] = 1.0
+
+    (folder / "noisy.json").write_text(json.dumps(document(vary)))
+
+    result = CliRunner().invoke(main, ["tables", "lint", "noisy.json"])
+
+    assert result.exit_code == 0
+    assert result.output.count("warning N2E-L009") == 3
+    assert "and 5 more like these; --json lists all of them" in result.output
+    assert "0 errors, 8 warnings" in result.output
+
+
 def test_command_as_json(folder):
     result = CliRunner().invoke(main, ["tables", "lint", "bad.json", "--json"])
 

@@ -45,7 +45,7 @@ def command(tables: Path | None, as_json: bool) -> None:
         if entry.table is not None:
             table = entry.table
             shown.add_row(
-                entry.name, table.kind, _error(table), str(len(table.rows)), table.date, _runs_on(table.device)
+                entry.name, table.kind, _error(table), str(len(table.rows) or "law"), table.date, _runs_on(table.device)
             )
     console.print(shown)
     for alias, (name, why) in aliases.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,14 @@ from nas2edge.units import parse_latency_ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
+    from nas2edge.latency.lint import LintReport
     from nas2edge.latency.table import LatencyTable
     from nas2edge.plan import LayerSpec
 
 _FORMATS = ("ofa-yaml", "proxyless-yaml", "nn-meter", "ncnn", "csv", "trtexec-profile", "tflite-csv")
-_SHOWN = 10
+_SHOWN, _SHOWN_OF_A_RULE = 10, 3
 
 
 @click.group("tables")
@@ -58,15 +62,23 @@ def lint(file: Path, as_json: bool) -> None:
             }
         )
     console = result_console(as_json=as_json)
-    for finding in report.findings:
-        row = f"{finding.row}: " if finding.row else ""
-        console.print(f"{finding.severity} {finding.rule}: {row}{finding.message}", markup=False)
-        console.print(f"  to do: {finding.advice}", markup=False)
+    _render_findings(console, report)
     for rule, reason in report.skipped.items():
         console.print(f"not checked {rule}: {reason}", markup=False)
     console.print(f"{file}: {len(report.errors)} errors, {len(report.warnings)} warnings", markup=False)
     if report.errors:
         raise click.exceptions.Exit(2)
+
+
+def _render_findings(console: Console, report: LintReport) -> None:
+    for rule, same in groupby(report.findings, key=lambda finding: finding.rule):
+        found = list(same)
+        for finding in found[:_SHOWN_OF_A_RULE]:
+            row = f"{finding.row}: " if finding.row else ""
+            console.print(f"{finding.severity} {rule}: {row}{finding.message}", markup=False)
+        if len(found) > _SHOWN_OF_A_RULE:
+            console.print(f"  and {len(found) - _SHOWN_OF_A_RULE} more like these; --json lists all of them")
+        console.print(f"  to do: {found[0].advice}", markup=False)
 
 
 def _device_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,8 +197,7 @@ def _write(table: LatencyTable, path: Path, *, as_json: bool, extra: dict[str, A
         )
     console = result_console(as_json=as_json)
     console.print(f"{path}: {len(table.rows)} rows, {table.kind}, {table.device.label}", markup=False)
-    for finding in report.findings:
-        console.print(f"{finding.severity} {finding.rule}: {finding.message}", markup=False)
+    _render_findings(console, report)
 
 
 @command.command("transfer")
