@@ -52,7 +52,10 @@ def test_a_stage_may_start_at_more_than_one_block(tiny_space, rng):
 
 def test_a_restricted_metric_is_that_of_the_kept_choices():
     space = load_space("tiny")
-    kept = [[len(values) - 1] if gene == "depth.2" else range(len(values)) for gene, values in zip(space.genes, space.choices, strict=True)]  # fmt: skip
+    kept = [
+        [len(values) - 1] if gene == "depth.2" else range(len(values))
+        for gene, values in zip(space.genes, space.choices, strict=True)
+    ]
     codes = space.sample(50, np.random.default_rng(0))
     column = space.genes.index("depth.2")
     codes[:, column] = 2
