@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from nas2edge import LayerSpec, SubnetConfig, load_space, plan, unique_layers
 from nas2edge.cli import main
-from nas2edge.costs import count_macs
+from nas2edge.costs import count, count_macs
 from nas2edge.device import Device
 from nas2edge.latency.table import LatencyTable, TableRow
 from nas2edge.latency.table_file import write_table
@@ -83,7 +84,7 @@ def supernet(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         tested = 2000
         __call__ = staticmethod(evaluator)
 
-    info = SimpleNamespace(space=space, sha256="ab" * 32)
+    info = SimpleNamespace(space=space, sha256="ab" * 32, images=None)
     checkpoint, evaluate = ModuleType("checkpoint"), ModuleType("evaluate")
     checkpoint.load_supernet = lambda source: SimpleNamespace(info=info)  # type: ignore[attr-defined]
     evaluate.make_evaluator = lambda loaded, data=None: Evaluator()  # type: ignore[attr-defined]
@@ -147,7 +148,7 @@ def test_json_is_one_object_with_what_the_files_hold() -> None:
     assert (printed["format"], printed["version"]) == ("nas2edge.search", 1)
     assert printed["subnet"] == json.loads(Path("subnet.json").read_text())
     assert printed["pareto"] == json.loads(Path("pareto.json").read_text())
-    assert printed["files"] == {"subnet": "subnet.json", "pareto": "pareto.json"}
+    assert printed["files"] == {"subnet": "subnet.json", "pareto": "pareto.json", "subnets": ["subnet.json"]}
     assert "chosen:" in result.stderr
 
 
@@ -219,6 +220,41 @@ def test_a_supernet_search_reports_the_binomial_error(supernet: Callable[[], int
             "error: --device raspberry-pi is given twice",
         ),
         (["--device", "jetson", "--device", "jetson-orin-nano"], 2, "which is given already"),
+        (
+            ["--device", "jetson:20ms", "--latency", "9ms"],
+            2,
+            "error: --latency is the limit of devices without their own",
+        ),
+        (["--device", "jetson", "--latency", "20ms,0.02s"], 2, "error: --latency 20ms,0.02s names a limit twice"),
+        (["--device", "jetson", "--latency", "20ms,5"], 2, "error: --latency: the latency '5' has no unit"),
+        (["--device", "jetson", "--latency", "20ms,1us"], 7, "meets latency on jetson-orin-nano <= 1 us: the least"),
+        (["--confidence", "0.9"], 2, "error: --confidence is how surely a latency keeps its limit"),
+        (["--confidence", "90", "--device", "jetson:20ms"], 2, "0.5<=x<1"),
+        (["--one-for-all-devices", "--device", "jetson:20ms"], 2, "error: --one-for-all-devices compares devices"),
+        (["--one-for-all-devices", "--device", "jetson:20ms", "--device", "raspberry-pi"], 2, "one latency limit for"),
+        (
+            ["--fix", "resolution=200"],
+            2,
+            "error: cannot fix resolution=200: resolution of the space 'attentivenas' may",
+        ),
+        (["--fix", "depth.1=3", "--fix", "depth.1=4"], 2, "error: --fix depth.1=3 and --fix depth.1=4 contradict"),
+        (["--fix", "deepness=3"], 2, "error: unknown gene 'deepness'"),
+        (
+            ["--fix", "resolution=288", "--macs", "300M"],
+            7,
+            "space 'attentivenas with resolution=288' meets MACs <= 300M",
+        ),
+        (
+            ["--forbid", "se"],
+            7,
+            "error: every sub-network of the space 'attentivenas' has squeeze-and-excitation in st",
+        ),
+        (["--size", "2"], 2, "error: --size: the size '2' has no unit"),
+        (["--memory", "1kB"], 7, "meets activation memory <= 1 kB: the least reachable is 3.539 MB"),
+        (["--evaluations", "0"], 2, "0 is not in the range x>=1"),
+        (["--evaluations", "-5"], 2, "-5 is not in the range x>=1"),
+        (["--algorithm", "nsga3"], 2, "'nsga3' is not one of 'nsga2'"),
+        (["--algorithm", "exact", "--params", "10M"], 2, "error: the algorithm 'exact' takes one cost"),
         (["--out", "x.json", "--front", "x.json"], 2, "error: --out and --front are both x.json"),
         (["--out", "nowhere/x.json"], 2, "error: cannot write nowhere/x.json: there is no folder nowhere"),
         (["--data", "images"], 2, "error: --data are images to run a supernet on"),
@@ -264,3 +300,133 @@ def test_an_existing_file_survives_a_failure() -> None:
 
     assert _published("--macs", "1M").exit_code == 7
     assert Path("subnet.json").read_text() == "mine"
+
+
+def test_several_limits_write_a_subnetwork_for_each() -> None:
+    result = _published("--device", "jetson", "--latency", "20ms,16ms,0.014s", "--json")
+
+    assert result.exit_code == 0, result.output
+    names = ["subnet-20ms.json", "subnet-16ms.json", "subnet-14ms.json"]
+    printed = json.loads(result.stdout)
+    assert printed["files"] == {"subnet": names[0], "pareto": "pareto.json", "subnets": names}
+    files = [read_subnet(Path(name)) for name in names]
+    assert [file.constraints for file in files] == [{"latency_ms": limit} for limit in (20.0, 16.0, 14.0)]
+    assert [file.predicted["latency_ms"] <= file.constraints["latency_ms"] for file in files] == [True] * 3
+    assert files[0].predicted["accuracy"] > files[1].predicted["accuracy"] > files[2].predicted["accuracy"]
+    assert [entry["id"] for entry in printed["pareto"]["choices"]] == [file.subnet.id for file in files]
+    assert "chosen for latency on jetson-orin-nano <= 16 ms" in result.stderr
+    assert not Path("subnet.json").exists()
+
+
+def test_limits_whose_files_would_be_one_are_refused() -> None:
+    result = _published("--device", "jetson", "--latency", "20ms,20.001ms")
+
+    assert result.exit_code == 2
+    assert "two limits of --latency would both write subnet-20ms.json" in result.stderr
+
+
+def test_one_for_all_devices_is_compared_with_one_for_each() -> None:
+    result = _published("--device", "jetson:17ms", "--device", "raspberry-pi:150ms", "--one-for-all-devices", "--json")
+
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    account, file = printed["one_for_all"], read_subnet(Path("subnet.json"))
+    assert file.constraints == {"latency_ms": 17.0, "latency_ms:raspberry-pi-4": 150.0}
+    assert (account["id"], account["accuracy"]) == (file.subnet.id, file.predicted["accuracy"])
+    assert set(account["devices"]) == {"jetson-orin-nano", "raspberry-pi-4"}
+    # The Pi is ten times slower throughout, so that its limit alone decides.
+    assert account["devices"]["raspberry-pi-4"]["loss"] == pytest.approx(0.0, abs=0.02)
+    assert account["worst_loss"] == account["devices"]["jetson-orin-nano"]["loss"] > 0.05
+    assert "one for all devices loses" in result.stderr
+
+
+def test_size_memory_and_fixed_genes_hold() -> None:
+    result = _published("--size", "45MB", "--memory", "4MB", "--fix", "resolution=192", "--fix", "kernel_size=3")
+
+    assert result.exit_code == 0, result.output
+    file = read_subnet(Path("subnet.json"))
+    costs = count(plan(ATTENTIVENAS, file.subnet))
+    assert file.space == ATTENTIVENAS
+    assert file.constraints == {"size_bytes": 45e6, "memory_bytes": 4e6}
+    assert (file.predicted["size_bytes"], file.predicted["memory_bytes"]) == (
+        4 * costs.params,
+        4 * costs.peak_activations,
+    )
+    assert 4 * costs.params <= 45e6
+    assert 4 * costs.peak_activations <= 4e6
+    assert (file.subnet.resolution, set(file.subnet.kernel_size)) == (192, {3})
+    assert "in fp32:" in result.stdout
+
+
+def test_confidence_keeps_a_margin() -> None:
+    result = _published("--device", "jetson:25ms", "--confidence", "0.9")
+
+    assert result.exit_code == 0, result.output
+    file = read_subnet(Path("subnet.json"))
+    estimate = JETSON.estimate(plan(ATTENTIVENAS, file.subnet))
+    assert estimate.ms + 1.2815515655446004 * estimate.sigma_ms <= 25.0
+    assert file.constraints == {"latency_ms": 25.0, "confidence": 0.9}
+
+
+@pytest.mark.parametrize("algorithm", ["aging", "random", "alphanet", "exact"])
+def test_other_algorithms_keep_the_limit(algorithm: str) -> None:
+    result = _published("--device", "jetson:16ms", "--algorithm", algorithm)
+
+    assert result.exit_code == 0, result.output
+    assert read_subnet(Path("subnet.json")).predicted["latency_ms"] <= 16.0
+    assert json.loads(Path("pareto.json").read_text())["search"]["algorithm"] == algorithm
+
+
+def test_the_exact_algorithm_says_what_stands_for_the_accuracy() -> None:
+    output = _published("--macs", "300M", "--algorithm", "exact").stdout
+
+    assert re.search(r"searched: exactly, .* a sum over stages stands for the accuracy, 0\.\d+ points off", output)
+    assert "no sub-network within the limits exceeds" in output
+
+
+def test_a_search_goes_on_from_the_accuracies_of_one_that_was_cut_short(supernet: Callable[[], int]) -> None:
+    args = ("--macs", "3M", "--population", "8")
+    _run(*args, "--evaluations", "40", "--out", "whole.json", "--front", "whole-front.json")
+    lines = Path("accuracies.jsonl").read_text().splitlines(keepends=True)
+    assert (len(lines), supernet()) == (40, 40)
+    Path("accuracies.jsonl").write_text("".join(lines[:25]) + lines[25][:20])  # as if killed while writing
+
+    result = _run(*args, "--evaluations", "40")
+
+    assert supernet() == 40 + 15
+    assert "25 of this supernet are known already" in result.stderr
+    assert Path("subnet.json").read_bytes() == Path("whole.json").read_bytes()
+    assert Path("pareto.json").read_bytes() == Path("whole-front.json").read_bytes()
+    assert len(Path("accuracies.jsonl").read_text().splitlines()) == 40
+
+
+def test_the_folder_of_accuracies_may_be_another(supernet: Callable[[], int]) -> None:
+    Path("kept").mkdir()
+
+    _run("--macs", "3M", "--evaluations", "10", "--population", "4", "--cache", "kept")
+
+    assert len(Path("kept/accuracies.jsonl").read_text().splitlines()) == 10
+    assert not Path("accuracies.jsonl").exists()
+
+
+def test_an_algorithm_asked_for_by_name_runs_on_a_supernet(supernet: Callable[[], int]) -> None:
+    result = _run("--macs", "3M", "--evaluations", "30", "--population", "8", "--algorithm", "alphanet")
+
+    assert (result.exit_code, supernet()) == (0, 30)
+    refused = _run("--algorithm", "exact")
+    assert refused.exit_code == 2
+    assert "the algorithm 'exact' needs an accuracy that is cheap" in refused.stderr
+
+
+def test_a_table_without_the_blocks_of_the_space_is_refused_by_name() -> None:
+    rows = [_row(layer, slower=1.0, status="interpolated") for layer in unique_layers(TINY)[:9]]
+    write_table(
+        Path("own.json"), replace(JETSON, kind="derived", rows=tuple(rows), device=replace(JETSON.device, name="own"))
+    )
+    Path("tables").mkdir()
+    Path("own.json").rename("tables/own.json")
+
+    result = _published("--device", "own", "--tables", "tables")
+
+    assert result.exit_code == 2
+    assert "the latency table 'own' has no row for 896 blocks" in result.stderr

@@ -224,7 +224,7 @@ def test_pareto_json_holds_every_point_and_what_it_takes_to_repeat_it() -> None:
     assert document["constraints"][0]["binds"] is True
     assert document["search"] == {
         "seed": 0, "population": 50, "evaluations": result.evaluations, "examined": SPACE.size, "stop": "exhausted",
-        "algorithm": "nsga2", "convergence": None, "exactness": None,
+        "algorithm": "nsga2", "exactness": None,
     }  # fmt: skip
     assert document["accuracy"] == {"source": "supernet", "error": 1.5, "note": "a test"}
     assert [point["id"] for point in document["points"]] == [c.subnet.id for c in result.front]

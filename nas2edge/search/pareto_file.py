@@ -81,9 +81,9 @@ def pareto_to_dict(result: SearchResult, origin: Origin) -> dict[str, Any]:
             "examined": result.examined,
             "stop": result.stop,
             "algorithm": result.algorithm,
-            "convergence": asdict(result.convergence) if result.convergence else None,
             "exactness": asdict(result.exactness) if result.exactness else None,
         },
+        "convergence": asdict(result.convergence) if result.convergence else None,
         "best": result.best.subnet.id,
         "choices": [
             {"id": choice.candidate.subnet.id, "constraints": [asdict(one) for one in choice.constraints]}

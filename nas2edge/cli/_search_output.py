@@ -1,0 +1,191 @@
+"""What `nas2edge search` writes and prints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas2edge.errors import InputError
+from nas2edge.files import atomic_path
+from nas2edge.search import Candidate, SearchResult
+from nas2edge.search.limits import summary
+from nas2edge.search.pareto_file import Origin, TableSource, chosen_subnet, pareto_to_dict
+from nas2edge.subnet_file import subnet_to_dict
+from nas2edge.units import format_bytes, format_count, format_latency
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+SHOWN_ROWS = 12
+
+
+def check_outputs(out: Path, front: Path, *, latencies: Sequence[float]) -> list[Path]:
+    """Returns the files of the sub-networks: `out`, or, of several limits, subnet-20ms.json and so on.
+
+    Raises:
+        InputError: Two files are the same, or a folder does not exist. Before the search, since that may take minutes.
+    """
+    labels = [format_latency(latency).replace(" ", "") for latency in latencies]
+    paths = [out.with_name(f"{out.stem}-{label}{out.suffix}") for label in labels] or [out]
+    for i, path in enumerate(paths):
+        if path.resolve() == front.resolve():
+            raise InputError(f"--out and --front are both {path}; give two files")
+        if path in paths[:i]:
+            raise InputError(f"two limits of --latency would both write {path}; give limits that differ by more")
+    for path in (*paths, front):
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    return paths
+
+
+def documents(result: SearchResult, origin: Origin, *, n: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the first n choices as subnet.json, and the front as pareto.json."""
+    subnets = [subnet_to_dict(chosen_subnet(result, origin, choice=choice)) for choice in result.choices[:n]]
+    return subnets, pareto_to_dict(result, origin)
+
+
+def write_all(files: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Writes all files in one step at the end, or none."""
+    with ExitStack() as stack:
+        parts = [stack.enter_context(atomic_path(path)) for path in files]
+        for part, value in zip(parts, files.values(), strict=True):
+            part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def one_for_all_to_dict(result: SearchResult) -> dict[str, Any]:
+    """Returns what one sub-network for all devices, the first choice, costs against one for each, the others."""
+    devices: dict[str, dict[str, Any]] = {
+        str(choice.constraints[-1].device): {
+            "id": choice.candidate.subnet.id,
+            "accuracy": choice.candidate.accuracy,
+            "loss": choice.candidate.accuracy - result.best.accuracy,
+        }
+        for choice in result.choices[1:]
+    }
+    return {
+        "id": result.best.subnet.id,
+        "accuracy": result.best.accuracy,
+        "worst_loss": max(entry["loss"] for entry in devices.values()),
+        "devices": devices,
+    }
+
+
+def render(
+    console: Console,
+    result: SearchResult,
+    origin: Origin,
+    *,
+    seconds: float,
+    paths: Sequence[Path],
+    front: Path,
+    one_for_all: bool,
+) -> None:
+    """Prints what was found, where each figure comes from, and what is next."""
+    console.print(_front_table(result, origin))
+    for choice in result.choices[: len(paths)]:
+        subnet = choice.candidate.subnet
+        within = f" for {choice.constraints[-1].describe()}" if len(paths) > 1 else ""
+        console.print(f"chosen{within}: {subnet.id}  {summary(subnet)}", soft_wrap=True)
+        _print_figures(console, choice.candidate, origin)
+    if one_for_all:
+        _print_one_for_all(console, result)
+    for limit in result.limits:
+        if limit.binds is False:
+            console.print(f"[yellow]note:[/] {limit.describe()}", soft_wrap=True)
+    console.print(_account(result, seconds=seconds), soft_wrap=True)
+    written = ", ".join(map(str, paths))
+    console.print(f"wrote: {written}, {front} ({len(result.front)} points)", soft_wrap=True)
+    weights = "" if origin.supernet else " --supernet RUN   (weights of this space; none were used here)"
+    console.print(f"next: nas2edge export {paths[0]} --to onnx{weights}", soft_wrap=True)
+
+
+def _print_figures(console: Console, chosen: Candidate, origin: Origin) -> None:
+    console.print(
+        f"accuracy: {chosen.accuracy:.2f} % ± {origin.accuracy.error:.2f} from {origin.accuracy.source} "
+        f"({origin.accuracy.note})",
+        soft_wrap=True,
+    )
+    for name, table in origin.tables.items():
+        console.print(f"latency on {name}: {_latency_account(chosen, name, table)}", soft_wrap=True)
+    memory = "" if chosen.memory_bytes is None else f", {format_bytes(chosen.memory_bytes)} of activations at once"
+    console.print(f"in fp32: {format_bytes(chosen.size_bytes)} of parameters{memory}", soft_wrap=True)
+
+
+def _print_one_for_all(console: Console, result: SearchResult) -> None:
+    account = one_for_all_to_dict(result)
+    for name, entry in account["devices"].items():
+        console.print(
+            f"alone on {name}: {entry['accuracy']:.2f} %, {entry['id']}; one for all loses {entry['loss']:.2f}",
+            soft_wrap=True,
+        )
+    console.print(f"one for all devices loses {account['worst_loss']:.2f} points at worst", soft_wrap=True)
+
+
+def _front_table(result: SearchResult, origin: Origin) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = f"front of {origin.space.name}, the chosen one marked *"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    table.add_column(f"top-1 %\n{origin.accuracy.source}", justify="right")
+    for name, entry in origin.tables.items():
+        table.add_column(f"{name}\n{entry.kind}", justify="right")
+    for heading in ("MACs", "parameters", "input"):
+        table.add_column(heading, justify="right")
+    chosen = {choice.candidate.subnet for choice in result.choices}
+    for candidate in _shown(result):
+        latencies = [_latency(candidate, name) for name in origin.tables]
+        counts = [format_count(candidate.macs), format_count(candidate.params), str(candidate.subnet.resolution)]
+        marked = candidate.subnet in chosen
+        cells = ["*" if marked else "", f"{candidate.accuracy:.2f}", *latencies, *counts]
+        table.add_row(*cells, style="bold" if marked else None)
+    return table
+
+
+def _shown(result: SearchResult) -> list[Candidate]:
+    """Returns about a dozen candidates at even steps along the front, the chosen ones among them."""
+    points = list(result.front)
+    steps = np.linspace(0, len(points) - 1, min(SHOWN_ROWS, len(points))).round().astype(int)
+    shown = {points[i].subnet for i in steps.tolist()} | {choice.candidate.subnet for choice in result.choices}
+    return [candidate for candidate in points if candidate.subnet in shown]
+
+
+def _latency(candidate: Candidate, name: str) -> str:
+    """Writes a latency and its error in one unit and with equal decimals: 2.60 ± 0.67 ms."""
+    latency, sigma = candidate.latency_ms[name], candidate.latency_sigma_ms[name]
+    unit = format_latency(latency).split()[-1]
+    scale = {"s": 1e-3, "ms": 1.0, "us": 1e3}[unit]
+    decimals = max(0, 2 - math.floor(math.log10(latency * scale)))
+    return f"{latency * scale:.{decimals}f} ± {sigma * scale:.{decimals}f} {unit}"
+
+
+def _latency_account(chosen: Candidate, name: str, table: TableSource) -> str:
+    share = chosen.measured_share.get(name)
+    measured = "" if share is None else f"; {100 * share:.0f} % of it from measured rows"
+    return f"{_latency(chosen, name)}, {table.kind}{measured}"
+
+
+def _account(result: SearchResult, *, seconds: float) -> str:
+    ends = {
+        "budget": "",
+        "exhausted": "; that is the whole space, so the front is exact",
+        "stalled": "; new ones that keep the limits could not be found",
+    }
+    if result.exactness:
+        fitted, bound = result.exactness.fit_error, result.exactness.bound
+        return (
+            f"searched: exactly, {seconds:.2f} s; a sum over stages stands for the accuracy, {fitted:.2g} points off "
+            f"(root mean square); by that sum no sub-network within the limits exceeds {bound:.2f} %"
+        )
+    return (
+        f"searched: {result.evaluations:,} accuracies, {result.examined:,} candidates examined, {seconds:.2f} s, "
+        f"seed {result.seed}{ends[result.stop]}"
+    )
