@@ -21,13 +21,13 @@ import numpy as np
 from nas2edge.additive import AdditiveMetric
 from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.search.algorithms import ALGORITHMS
-from nas2edge.search.evolution import evolve
 from nas2edge.search.exact import Exactness, exact_front, fit_additive
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.guided import evolve_guided
 from nas2edge.search.ledger import Convergence, Evolved, Stop, Vector, front_of
 from nas2edge.search.limits import Limit, Metric, check_limits, jointly_infeasible
 from nas2edge.search.objective import Constraint, Objective
+from nas2edge.search.polish import polish
 from nas2edge.search.restrict import restrict
 from nas2edge.search.task import Task
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -44,8 +44,7 @@ DEFAULT_EVALUATIONS, DEFAULT_GUIDED_EVALUATIONS = 50_000, 200
 DEFAULT_GUIDED_POPULATION = 16
 
 _LEAST_TO_POLISH = 1000
-_POLISHING_SHARE = 0.2
-_POLISHING_POPULATION = 50
+_POLISHING_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,19 +248,11 @@ def _find(task: Task, how: _How, limits: Sequence[Limit], rng: np.random.Generat
 def _polish(
     task: Task, choice: tuple[Constraint, ...], found: Evolved, *, evaluations: int, rng: np.random.Generator
 ) -> Evolved:
-    """Goes on from what lies nearest within some limits with accuracy as the only objective.
-
-    One choice is served better by a search of its own than by a whole front (benchmarks/search.py).
-    """
-    inside = np.flatnonzero(task.excess(choice, found.codes) <= 0)
-    best = inside[np.argsort(found.scores[inside, task.accuracy_column], kind="stable")[:_POLISHING_POPULATION]]
-    alone = evolve(
-        task.problem(choice),
-        evaluations=evaluations - 1,
-        population=_POLISHING_POPULATION,
-        rng=rng,
-        seeds=found.codes[best] if len(best) else found.closest,
-    )
+    """Goes on from the best within some limits, with accuracy as the only objective."""
+    excess = task.excess(choice, found.codes)
+    order = np.lexsort((found.scores[:, task.accuracy_column], excess))
+    starts = found.codes[order] if len(order) else found.closest
+    alone = polish(task.problem(choice), starts=starts, evaluations=evaluations - 1, rng=rng)
     codes, scores = found.codes, found.scores
     if len(alone.codes):
         codes, scores = front_of(np.vstack([codes, alone.codes]), np.vstack([scores, task.scores(alone.codes)]))
