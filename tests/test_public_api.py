@@ -1,5 +1,6 @@
 """What the package exports: just what it says, all of it documented."""
 
+import importlib
 import inspect
 from types import ModuleType
 
@@ -21,7 +22,22 @@ def members(kind: type) -> dict[str, object]:
 def test_all_is_the_sorted_list_of_public_members():
     public = [name for name, value in vars(nas2edge).items() if not name.startswith("_") and not is_own_module(value)]
 
-    assert nas2edge.__all__ == sorted([*public, "__version__"])
+    lazy = ["search"]  # a package of ours that is callable
+    assert nas2edge.__all__ == sorted([*public, "__version__", *lazy])
+
+
+def test_the_package_search_can_be_called_as_the_function_that_it_holds():
+    space = nas2edge.load_space("tiny")
+    macs = nas2edge.AdditiveMetric(space, lambda layer: float(layer.out_chs))
+
+    result = nas2edge.search(space, accuracy=macs, evaluations=200)
+
+    assert result == importlib.import_module("nas2edge.search").search(space, accuracy=macs, evaluations=200)
+
+
+def test_an_attribute_that_is_not_there_is_told_as_usual():
+    with pytest.raises(AttributeError, match="module 'nas2edge' has no attribute 'serach'"):
+        nas2edge.serach  # noqa: B018  # on purpose
 
 
 @pytest.mark.parametrize("name", [name for name in nas2edge.__all__ if name != "__version__"])

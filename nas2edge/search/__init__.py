@@ -1,8 +1,13 @@
 """Search: from a space, an accuracy and costs to the sub-networks worth deploying. Needs numpy alone.
 
->>> result = search(space, accuracy=accuracy, latency={"pi": metric}, constraints=constraints, evaluations=50_000)
+>>> result = search(space, accuracy=accuracy, latency={"pi": table}, constraints=constraints, evaluations=50_000)
 >>> result.best.subnet
+
+The module itself is callable: `nas2edge.search(space, ...)` is `nas2edge.search.search(space, ...)`.
 """
+
+import sys
+from types import ModuleType
 
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.limits import Limit
@@ -20,3 +25,10 @@ __all__ = [
     "codes_from_evaluator",
     "search",
 ]
+
+
+class _CallableModule(ModuleType):
+    __call__ = staticmethod(search)
+
+
+sys.modules[__name__].__class__ = _CallableModule
