@@ -56,7 +56,18 @@ def write_all(files: Mapping[Path, Mapping[str, Any]]) -> None:
     with ExitStack() as stack:
         parts = [stack.enter_context(atomic_path(path)) for path in files]
         for part, value in zip(parts, files.values(), strict=True):
-            part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+            part.write_text(_to_text(value), encoding="utf-8")
+
+
+def _to_text(value: Mapping[str, Any]) -> str:
+    """Returns indented JSON, but for points of a front, which take a line each."""
+    points = value.get("points")
+    text = json.dumps({**value, "points": []} if points else value, indent=2)
+    if points:
+        text = text.replace(
+            '"points": []', '"points": [\n' + ",\n".join("    " + json.dumps(p) for p in points) + "\n  ]"
+        )
+    return text + "\n"
 
 
 def one_for_all_to_dict(result: SearchResult) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Scores = npt.NDArray[np.float64]
 
 Indices = npt.NDArray[np.int64]
 
+_BLOCK = 256
 _MAX_PEELED = 32  # fronts that are taken off whole; beyond them, row by row is faster
 
 
@@ -33,9 +34,8 @@ def rank_fronts(scores: Scores, *, enough: int | None = None) -> Indices:
         return np.zeros(0, dtype=np.int64)
     if scores.shape[1] == 1:
         return np.unique(scores[:, 0], return_inverse=True)[1].astype(np.int64)
-    if scores.shape[1] == 2:
-        return _ranks_of_pairs(scores, enough=len(scores) if enough is None else enough)
-    return _ranks_by_peeling(scores)
+    ranks = _ranks_of_pairs if scores.shape[1] == 2 else _ranks_by_peeling
+    return ranks(scores, enough=len(scores) if enough is None else enough)
 
 
 def crowding(scores: Scores, ranks: Indices) -> npt.NDArray[np.float64]:
@@ -72,15 +72,7 @@ def is_on_front(scores: Scores) -> npt.NDArray[np.bool_]:
         return np.zeros(0, dtype=np.bool_)
     if scores.shape[1] == 2:
         return _front_of_pairs(scores)
-    # A row that dominates another has no greater sum, and at equal sums comes first in lexicographic order.
-    order = np.lexsort((*scores.T[::-1], scores.sum(axis=1)))
-    on_front = np.zeros(len(scores), dtype=np.bool_)
-    while len(order):
-        first, rest = scores[order[0]], scores[order[1:]]
-        on_front[order[0]] = True
-        dominated = (rest >= first).all(axis=1) & (rest > first).any(axis=1)
-        order = order[1:][~dominated]
-    return on_front
+    return _front_by_blocks(scores)
 
 
 def hypervolume(scores: Scores, reference: tuple[float, float]) -> float:
@@ -130,18 +122,49 @@ def _ranks_by_bisection(second: npt.NDArray[np.float64]) -> Indices:
     return np.array(ranks, dtype=np.int64)
 
 
-def _ranks_by_peeling(scores: Scores) -> Indices:
-    no_worse = np.asarray((scores[:, None, :] <= scores[None, :, :]).all(axis=2))
+def _ranks_by_peeling(scores: Scores, *, enough: int) -> Indices:
+    no_worse = _no_worse(scores, scores)
     dominates = no_worse & ~no_worse.T
     dominators = dominates.sum(axis=0)
     ranks = np.full(len(scores), -1, dtype=np.int64)
-    rank = 0
-    while (ranks < 0).any():
+    rank = ranked = 0
+    while ranked < min(enough, len(scores)):
         front = (ranks < 0) & (dominators == 0)
         ranks[front] = rank
         dominators -= dominates[front].sum(axis=0)
+        ranked += int(front.sum())
         rank += 1
+    ranks[ranks < 0] = rank
     return ranks
+
+
+def _front_by_blocks(scores: Scores) -> npt.NDArray[np.bool_]:
+    # In lexicographic order a row is dominated by rows before it alone, and these are no worse in the first column.
+    order = np.lexsort(scores.T[::-1])
+    ordered = scores[order]
+    repeats = np.concatenate([[False], (ordered[1:] == ordered[:-1]).all(axis=1)])
+    distinct = ordered[~repeats]
+    others = distinct[:, 1:]
+    on_front = np.ones(len(distinct), dtype=np.bool_)
+    front = others[:0]
+    for start in range(0, len(distinct), _BLOCK):
+        block = others[start : start + _BLOCK]
+        alive = np.flatnonzero(~_no_worse(front, block).any(axis=0))
+        among = np.triu(_no_worse(block[alive], block[alive]), k=1).any(axis=0)
+        on_front[start : start + len(block)] = False
+        on_front[start + alive[~among]] = True
+        front = np.concatenate([front, block[alive[~among]]])
+    result = np.empty(len(scores), dtype=np.bool_)
+    result[order] = on_front[np.cumsum(~repeats) - 1]
+    return result
+
+
+def _no_worse(a: Scores, b: Scores) -> npt.NDArray[np.bool_]:
+    """Returns which rows of `a` are nowhere worse than which rows of `b`: shape (len(a), len(b))."""
+    result = np.ones((len(a), len(b)), dtype=np.bool_)
+    for x, y in zip(a.T, b.T, strict=True):
+        result &= x[:, None] <= y[None, :]
+    return result
 
 
 def _front_of_pairs(scores: Scores) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import numpy as np
 from nas2edge.search.ledger import Evolved, Ledger, Problem
 from nas2edge.space import Codes, SearchSpace
 
-_STARTS = 8
+_STARTS = 64
 _MOST_NEIGHBOURS = 4096
 
 
@@ -20,7 +20,7 @@ def polish(problem: Problem, *, starts: Codes, evaluations: int, rng: np.random.
 
     Args:
         problem: Of one objective.
-        starts: Where to climb from, the best first; only a few are taken.
+        starts: Where to climb from, the best first; a few dozen are taken.
         evaluations: The greatest number of sub-networks to score.
         rng: Draws from the exchanges where there are very many.
     """
