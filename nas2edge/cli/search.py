@@ -66,6 +66,9 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads for --supernet.  [default: by its size]")
 @click.option(
+    "--resume", type=_PATH, help="File for the state of a long nsga2 search; an interrupted one goes on from it."
+)
+@click.option(
     "--algorithm", type=click.Choice(NAMES), help="How to search.  [default: nsga2; with weights, a model guides]"
 )
 @click.option("--evaluations", type=click.IntRange(min=1), help="Accuracies to evaluate.  [default: by their cost]")
@@ -93,6 +96,7 @@ def command(
     data: Path | None,
     cache: Path | None,
     threads: int | None,
+    resume: Path | None,
     algorithm: str | None,
     evaluations: int | None,
     population: int | None,
@@ -139,6 +143,7 @@ def command(
             population=population,
             seed=seed,
             guided=source.guided,
+            resume=resume,
         )
     _report(result, source, limits, paths, front, seconds=time.perf_counter() - started, as_json=as_json)
 

@@ -10,8 +10,12 @@ Candidates that break a limit are ranked by how far.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from nas2edge.errors import InputError
+from nas2edge.search.checkpoint import Arrays, Checkpoint, restore, state_of
 from nas2edge.search.ledger import Batch, Evolved, Ledger, Problem
 from nas2edge.search.pareto import Indices, crowding, rank_fronts
 from nas2edge.space import Codes, SearchSpace
@@ -26,6 +30,7 @@ def evolve(
     population: int,
     rng: np.random.Generator,
     seeds: Codes | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Evolved:
     """Searches the front of a problem by evolution; a space no larger than the budget is listed instead, so exactly.
 
@@ -34,20 +39,45 @@ def evolve(
         population: Sub-networks kept from generation to generation.
         rng: The only source of randomness: equal states give equal results.
         seeds: Sub-networks to start from, beside a spread over the whole space.
+        checkpoint: Where the state is kept; if it is there, the search goes on from it, to the same result.
     """
     ledger = Ledger(problem, evaluations=evaluations)
     if listed := ledger.list_space():
         return listed
-    first = first_population(problem.space, population, rng=rng, seeds=seeds)
-    alive = ledger.admit(ledger.seen.unseen(first))
-    alive = alive.take(best_first(alive)[:population])
+    kept = checkpoint.load() if checkpoint else None
+    if kept is None:
+        first = first_population(problem.space, population, rng=rng, seeds=seeds)
+        alive = ledger.admit(ledger.seen.unseen(first))
+        alive = alive.take(best_first(alive)[:population])
+    else:
+        alive = Batch(codes=kept["codes"], scores=kept["scores"], violation=kept["violation"])
+        _check_kept(alive, problem)
+        ledger.restore(kept)
+        restore(rng, kept["rng"])
     while ledger.is_open:
+        if checkpoint:
+            checkpoint.keep(partial(_state, alive, ledger, rng))
         children = offspring(alive.codes, population, ledger=ledger, space=problem.space, rng=rng)
         if len(children) == 0:
             break
         alive = alive.then(ledger.admit(children))
         alive = alive.take(best_first(alive, enough=population)[:population])
     return ledger.result()
+
+
+def _check_kept(alive: Batch, problem: Problem) -> None:
+    """Checks that one member is still worth what it was: the accuracy and the tables are no part of the identity."""
+    feasible = np.flatnonzero(alive.violation <= 0)[:1]
+    if len(feasible) and not np.array_equal(problem.score(alive.codes[feasible]), alive.scores[feasible]):
+        raise InputError(
+            "a sub-network of the search's state now has other scores than it had: the accuracy or a latency table is "
+            "another; remove the file to start anew"
+        )
+
+
+def _state(alive: Batch, ledger: Ledger, rng: np.random.Generator) -> Arrays:
+    population = {"codes": alive.codes, "scores": alive.scores, "violation": alive.violation}
+    return {**population, **ledger.to_arrays(), "rng": state_of(rng)}
 
 
 def first_population(space: SearchSpace, n: int, *, rng: np.random.Generator, seeds: Codes | None) -> Codes:

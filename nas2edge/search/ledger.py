@@ -13,9 +13,9 @@ networks that could be chosen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -184,6 +184,31 @@ class Ledger:
             self.admit(block)
         return self.result(stop="exhausted")
 
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns the whole account, from which `restore` goes on."""
+        return {
+            "counters": np.array([self.evaluations, self.examined, self._idle, self._loose, self._compact_at]),
+            "nearest": np.array(self._nearest),
+            "closest": self._closest,
+            "archive_evaluations": np.array([evaluations for evaluations, _, _ in self._archive], dtype=np.int64),
+            "archive_sizes": np.array([len(codes) for _, codes, _ in self._archive], dtype=np.int64),
+            "archive_codes": np.concatenate([self._closest[:0], *(codes for _, codes, _ in self._archive)]),
+            "archive_scores": np.concatenate(
+                [np.zeros((0, self._problem.objectives)), *(scores for _, _, scores in self._archive)]
+            ),
+            "seen": self.seen.to_array(),
+        }
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Goes on from an account."""
+        counters = [int(value) for value in arrays["counters"]]
+        self.evaluations, self.examined, self._idle, self._loose, self._compact_at = counters
+        self._nearest, self._closest = float(arrays["nearest"]), arrays["closest"]
+        ends = np.cumsum(arrays["archive_sizes"])[:-1]
+        codes, scores = np.split(arrays["archive_codes"], ends), np.split(arrays["archive_scores"], ends)
+        self._archive = list(zip(arrays["archive_evaluations"].tolist(), codes, scores, strict=True))
+        self.seen.restore(arrays["seen"])
+
     def front(self) -> tuple[Codes, Scores]:
         """Returns the front of all that was scored so far."""
         codes = np.concatenate([self._closest[:0], *(codes for _, codes, _ in self._archive)])
@@ -252,6 +277,15 @@ class Seen:
     def is_new(self, codes: Codes) -> npt.NDArray[np.bool_]:
         """Returns which rows were not met before, and leaves them so."""
         return np.array([key not in self._keys for key in self._keys_of(codes)], dtype=np.bool_)
+
+    def to_array(self) -> npt.NDArray[Any]:
+        """Returns all that were met: whole numbers, written out where they do not fit into 64 bits."""
+        keys = sorted(self._keys)
+        return np.array(list(map(str, keys))) if self._places.dtype == object else np.array(keys, dtype=np.int64)
+
+    def restore(self, keys: npt.NDArray[Any]) -> None:
+        """Goes on from what was met."""
+        self._keys = set(map(int, keys.tolist()))
 
     def _keys_of(self, codes: Codes) -> list[int]:
         keys: list[int] = (codes @ self._places).tolist()

@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,8 @@ import numpy as np
 from nas2edge.additive import AdditiveMetric
 from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.search.algorithms import ALGORITHMS
+from nas2edge.search.checkpoint import Checkpoint
+from nas2edge.search.evolution import evolve
 from nas2edge.search.exact import Exactness, exact_front, fit_additive
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.guided import evolve_guided
@@ -120,6 +124,7 @@ def search(
     guided: bool | None = None,
     latency_sigma: Mapping[str, Metric] | None = None,
     measured_share: Mapping[str, Metric] | None = None,
+    resume: Path | None = None,
 ) -> SearchResult:
     """Searches a space for the sub-networks that are worth deploying.
 
@@ -143,6 +148,8 @@ def search(
             where an evaluator is given.
         latency_sigma: Standard error of the latency by device; tables bring it themselves.
         measured_share: Share of the latency from measured rows by device; tables bring it themselves.
+        resume: File in which the algorithm "nsga2" keeps its state every ten seconds, and from which it goes on to the
+            same result when it was interrupted; removed at the end.
 
     Raises:
         InfeasibleError: No sub-network meets a constraint, or none was found that meets all.
@@ -165,7 +172,13 @@ def search(
     _check(task)
     limits = check_limits(task.space, [(constraint, task.metric(constraint)) for constraint in task.limits])
     rng = np.random.default_rng(seed)
-    found, exactness = _find_exactly(task, rng) if how.algorithm == EXACT else (_find(task, how, limits, rng), None)
+    checkpoint = None if resume is None else _checkpoint(resume, task, how, seed)
+    if how.algorithm == EXACT:
+        found, exactness = _find_exactly(task, rng)
+    else:
+        found, exactness = _find(task, how, limits, rng, checkpoint), None
+    if checkpoint:
+        checkpoint.remove()
     candidates = task.candidates(found.codes, found.scores)
     return SearchResult(
         choices=_choices(task, found, candidates),
@@ -223,7 +236,19 @@ def _how(algorithm: str | None, evaluations: int | None, population: int | None,
     return _How(algorithm=algorithm or default, evaluations=evaluations, population=population)
 
 
-def _find(task: Task, how: _How, limits: Sequence[Limit], rng: np.random.Generator) -> Evolved:
+def _checkpoint(path: Path, task: Task, how: _How, seed: int) -> Checkpoint:
+    if how.algorithm != "nsga2":
+        raise InputError(
+            f"the algorithm {how.algorithm!r} keeps no state to resume from; 'nsga2' does, and a search of a supernet "
+            "goes on from its measured accuracies by itself"
+        )
+    asked = (task.part.outer.digest, task.part.kept, task.constraints, task.alternatives, task.objectives, how, seed)
+    return Checkpoint(path, identity=hashlib.sha256(repr(asked).encode()).hexdigest())
+
+
+def _find(
+    task: Task, how: _How, limits: Sequence[Limit], rng: np.random.Generator, checkpoint: Checkpoint | None
+) -> Evolved:
     problem, seeds = task.problem(), task.seeds()
     if how.algorithm == "guided":
         return evolve_guided(
@@ -233,13 +258,12 @@ def _find(task: Task, how: _How, limits: Sequence[Limit], rng: np.random.Generat
     if how.algorithm == "nsga2" and _LEAST_TO_POLISH <= how.evaluations < task.space.size:
         binding = any(limit.binds is not False for limit in limits)
         polishing = int(_POLISHING_SHARE * how.evaluations) // len(task.choices) if binding else 0
-    found = ALGORITHMS[how.algorithm](
-        problem,
-        evaluations=how.evaluations - polishing * len(task.choices),
-        population=how.population,
-        rng=rng,
-        seeds=seeds,
-    )
+    most = how.evaluations - polishing * len(task.choices)
+    how_many = {"evaluations": most, "population": how.population}
+    if how.algorithm == "nsga2":
+        found = evolve(problem, **how_many, rng=rng, seeds=seeds, checkpoint=checkpoint)
+    else:
+        found = ALGORITHMS[how.algorithm](problem, **how_many, rng=rng, seeds=seeds)
     for choice in task.choices if polishing and found.stop == "budget" else ():
         found = _polish(task, choice, found, evaluations=polishing, rng=rng)
     return found
