@@ -165,6 +165,8 @@ def test_a_custom_objective_takes_part() -> None:
     ("changes", "error", "message"),
     [
         ({"evaluations": 0}, InputError, "evaluations is 0; expected at least 1"),
+        ({"evaluations": -3}, InputError, "evaluations is -3; expected at least 1"),
+        ({"seed": -1}, InputError, "seed is -1; expected zero or a positive number"),
         ({"population": 1}, InputError, "population is 1; expected at least 2"),
         ({"objectives": [Objective(metric="macs", direction="min")]}, InputError, "the objectives lack accuracy"),
         (

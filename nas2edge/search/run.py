@@ -157,6 +157,8 @@ def search(
         UnknownNameError: A constraint or an objective names a device without a latency, or there is no such algorithm.
     """
     _check_source(accuracy, evaluator)
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected zero or a positive number")
     metrics = _latency_metrics(space, latency or {}, latency_sigma or {}, measured_share or {})
     task = Task(
         part=restrict(space, fixed or {}),
