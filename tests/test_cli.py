@@ -10,6 +10,8 @@ import nas2edge
 from nas2edge import errors
 from nas2edge.cli import main
 from nas2edge.cli import show as show_module
+from nas2edge.cli._common import use_threads
+from nas2edge.spaces import load_space
 
 
 def all_errors(kind=errors.Nas2EdgeError):
@@ -108,3 +110,19 @@ def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "nas2edge", "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == f"nas2edge, version {nas2edge.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("space", "asked", "expected"),
+    [("tiny", None, 1), ("attentivenas", None, 3), ("tiny", 2, 2), ("attentivenas", 2, 2)],
+)
+def test_small_networks_run_on_one_thread_unless_told_otherwise(space, asked, expected):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        use_threads(asked, load_space(space))
+
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nas2edge.costs import count
 from nas2edge.errors import UnitError
+from nas2edge.plan import plan
+from nas2edge.space import SearchSpace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +21,23 @@ T = TypeVar("T")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout; all else goes to stderr."
 )
+
+
+SMALL_MACS = 50_000_000
+"""Smaller networks gain little from threads, and lose much where another process has a core."""
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one for small networks, else all cores]"
+)
+
+
+def use_threads(threads: int | None, space: SearchSpace) -> None:
+    """Sets how many threads torch computes with: as asked, or by the size of the space's largest sub-network."""
+    import torch
+
+    small = count(plan(space, space.largest())).macs < SMALL_MACS
+    if threads or small:
+        torch.set_num_threads(threads or 1)
 
 
 class Quantity(click.ParamType[T]):

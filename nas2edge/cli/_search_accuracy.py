@@ -13,10 +13,8 @@ from typing import Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import result_console
-from nas2edge.costs import count
+from nas2edge.cli._common import result_console, use_threads
 from nas2edge.errors import InputError
-from nas2edge.plan import plan
 from nas2edge.search.limits import Metric
 from nas2edge.search.pareto_file import AccuracySource
 from nas2edge.search.run import codes_from_evaluator
@@ -24,8 +22,6 @@ from nas2edge.space import SearchSpace
 from nas2edge.spaces import load_space
 
 DEFAULT_SUPERNET = "builtin:tiny"
-SMALL_MACS = 50_000_000
-"""Smaller networks gain little from threads, and lose much where another process has a core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +117,10 @@ def _supernet_accuracy(supernet: str, data: Path | None, threads: int | None, ca
 
     info = supernet_info(supernet)
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
-    import torch
-
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 
-    small = count(plan(info.space, info.space.largest())).macs < SMALL_MACS
-    if threads or small:
-        torch.set_num_threads(threads or 1)
-
+    use_threads(threads, info.space)
     evaluator = make_evaluator(load_supernet(supernet), data=data)
     cached = CachedEvaluator(
         evaluator, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest_of_images(data, info.images)

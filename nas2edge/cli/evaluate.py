@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, result_console
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.costs import count
 from nas2edge.optional import require
 from nas2edge.plan import plan
@@ -31,7 +31,7 @@ from nas2edge.units import format_count
     "--data", type=click.Path(path_type=Path), help="Images of your own.  [default: those beside the weights]"
 )
 @click.option("--split", default="validation", show_default=True, help="The folder of --data to measure on.")
-@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@threads_option
 @json_option
 def command(
     supernet: str,
@@ -48,14 +48,11 @@ def command(
     Example: nas2edge evaluate --random 10 --data cifar10.zip --split test
     """
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
-    import torch
-
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 
-    if threads:
-        torch.set_num_threads(threads)
     loaded = load_supernet(supernet)
+    use_threads(threads, loaded.info.space)
     space = loaded.info.space
     named = {name: find_subnet(name, space).subnet for name in subnets or ("smallest", "largest")}
     for i, subnet in enumerate(space.decode(space.sample(random, np.random.default_rng(seed)))):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas2edge.cli._common import echo_json, json_option, result_console
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.errors import EngineNotBuiltError, InputError, ParityError
 from nas2edge.export.registry import load_exporter, target_names
 from nas2edge.optional import require
@@ -44,6 +44,7 @@ _MARKS = {
 )
 @click.option("--opset", default=17, show_default=True, help="ONNX operator set; TensorRT before 8.4 needs 13.")
 @click.option("--batch", default="1", show_default=True, help="Batch size, or MIN:OPT:MAX for any in between.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace a bundle of another sub-network.")
 @json_option
 def command(
@@ -55,6 +56,7 @@ def command(
     recalibrate: int | None,
     opset: int,
     batch: str,
+    threads: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -77,6 +79,7 @@ def command(
     from nas2edge.supernet.checkpoint import load_supernet
 
     loaded = load_supernet(source)
+    use_threads(threads, loaded.info.space)
     _check_weights(file, loaded.info.sha256, source, given=supernet is not None)
     request = ExportRequest(
         file=file,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, result_console
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.errors import FormatError
 from nas2edge.files import write_text
 from nas2edge.optional import require
@@ -40,7 +40,7 @@ def command() -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: the run's]")
 @click.option("--seed", default=0, show_default=True, help="Of the sub-networks drawn and of the fits.")
-@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@threads_option
 @json_option
 def fit(
     supernet: str, samples: int, data: Path | None, out: Path | None, seed: int, threads: int | None, as_json: bool
@@ -52,16 +52,13 @@ def fit(
     Example: nas2edge predictor fit --supernet runs/tiny --samples 500
     """
     require("torch", "PIL", extra="train", purpose="evaluating sub-networks")
-    import torch
-
     from nas2edge.search.predictor import PREDICTOR_NAME, save_predictor
     from nas2edge.search.predictor_fit import draw_samples, fit_predictor
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 
-    if threads:
-        torch.set_num_threads(threads)
     loaded = load_supernet(supernet)
+    use_threads(threads, loaded.info.space)
     space, folder = loaded.info.space, out or loaded.info.path.parent
     evaluator = make_evaluator(loaded, data=data)
     codes = draw_samples(space, samples, seed=seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.cli._common import Quantity, echo_json, json_option, result_console, threads_option
 from nas2edge.cli._search_accuracy import DEFAULT_SUPERNET, Accuracy, find_accuracy, show_progress
 from nas2edge.cli._search_limits import Limits, parse_latencies, read_limits
 from nas2edge.cli._search_output import check_outputs, documents, one_for_all_to_dict, render, write_all
@@ -64,7 +64,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--cache", type=_PATH, help="Folder for measured accuracies, from which a rerun goes on.  [default: --out's]"
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads for --supernet.  [default: by its size]")
+@threads_option
 @click.option(
     "--resume", type=_PATH, help="File for the state of a long nsga2 search; an interrupted one goes on from it."
 )
