@@ -83,6 +83,8 @@ def open_browser(folder: Path, *, width: int = 1280, height: int = 900) -> Itera
         session = _call("POST", f"http://127.0.0.1:{port}/session", {"capabilities": {"alwaysMatch": wanted}})
         browser = Browser(f"http://127.0.0.1:{port}/session/{session['sessionId']}")
         try:
+            # What a click opens may be drawn a moment later: elements are waited for.
+            browser.call("POST", "/timeouts", implicit=5000)
             yield browser
         finally:
             browser.call("DELETE", "")
