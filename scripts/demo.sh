@@ -25,6 +25,7 @@ cat <<END
 Done. What this made, in $(pwd):
   subnet.json          the sub-network that was chosen, and what was predicted of it
   pareto.json          the whole front that it was chosen from
+  accuracies.jsonl     every accuracy that was measured, so that a search again need not
   bundles/*-onnx       model.onnx, and report.md with the proof that it is the network that was searched
   bundles/*-trt        the same, $engine
 END
