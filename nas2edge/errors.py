@@ -13,9 +13,12 @@
         DataError                                  images cannot be read
         CheckpointError                            weights do not fit
         DivergedError                              training met a loss that is not finite
+        RuntimeFailedError                         a runtime refused a network, or failed on it
       MissingDependencyError                   2   an optional package is not installed
       EngineNotBuiltError                      3   the artefacts are complete, the engine is not
       ParityError                              4   the exported network is not the searched one
+      InconclusiveError                        5   more measuring is needed than was allowed
+      RegressionError                          6   a network is slower or larger than it may be
       InfeasibleError                          7   no sub-network meets the constraints
 
 Anything else that escapes is a bug of ours and keeps its traceback (exit code 1).
@@ -89,6 +92,10 @@ class DivergedError(InputError):
     """Raised when training meets a loss that is not finite; what was saved before is untouched."""
 
 
+class RuntimeFailedError(InputError):
+    """Raised when a runtime does not load a network, or fails while it runs it; says what the runtime said."""
+
+
 class MissingDependencyError(Nas2EdgeError):
     """Raised when a feature needs an optional package that is not installed.
 
@@ -118,6 +125,18 @@ class ParityError(Nas2EdgeError):
     """Raised when an export stage changed the network's outputs or accuracy beyond its tolerance."""
 
     exit_code = 4
+
+
+class InconclusiveError(Nas2EdgeError):
+    """Raised when measurements within the budget allow neither verdict; the message says what would."""
+
+    exit_code = 5
+
+
+class RegressionError(Nas2EdgeError):
+    """Raised when a network is slower, or larger, than its limit or its baseline allows."""
+
+    exit_code = 6
 
 
 class InfeasibleError(Nas2EdgeError):

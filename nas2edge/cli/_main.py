@@ -12,7 +12,8 @@ from nas2edge.errors import Nas2EdgeError, UnknownNameError
 
 EPILOG = (
     "Exit codes: 0 ok; 1 a bug of ours; 2 unusable input; 3 artefacts written but engine not built; "
-    "4 parity or accuracy failed; 7 infeasible constraint; 130 cancelled."
+    "4 parity or accuracy failed; 5 inconclusive; 6 slower or larger than allowed; 7 infeasible constraint; "
+    "130 cancelled."
 )
 
 _COMMANDS = {

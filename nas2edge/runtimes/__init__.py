@@ -1,0 +1,15 @@
+"""Runtimes that execute networks on this machine, behind one small interface.
+
+Measuring, checking and comparing share it. Each runtime is a module of its own, imported when it is asked for: a device
+needs only the one that it uses.
+
+>>> with open_session(Path("model.onnx"), runtime="openvino") as session:  # doctest: +SKIP
+...     logits = session.run(images)
+"""
+
+from __future__ import annotations
+
+from nas2edge.runtimes.registry import RUNTIMES, open_session, runtime_of
+from nas2edge.runtimes.session import Session, Tensor
+
+__all__ = ["RUNTIMES", "Session", "Tensor", "open_session", "runtime_of"]

@@ -1,0 +1,71 @@
+"""Which runtimes there are, which files each one loads, and how to open one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from nas2edge.errors import InputError, UnknownNameError
+from nas2edge.optional import require
+from nas2edge.runtimes.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    module: str
+    packages: tuple[str, ...]
+    extra: str
+    suffixes: tuple[str, ...]
+
+
+_ENTRIES = {
+    "onnxruntime": _Entry(module="ort", packages=(), extra="", suffixes=(".onnx", ".ort")),
+    "openvino": _Entry(module="openvino", packages=("openvino",), extra="openvino", suffixes=(".xml", ".onnx")),
+    "ncnn": _Entry(module="ncnn", packages=("ncnn",), extra="ncnn", suffixes=(".param",)),
+    "torch": _Entry(module="pytorch", packages=("torch",), extra="export", suffixes=(".pt2", ".pt")),
+}
+RUNTIMES = tuple(_ENTRIES)
+"""Names of the runtimes."""
+
+
+def open_session(model: Path | bytes, *, runtime: str, threads: int = 1) -> Session:
+    """Loads a network.
+
+    Args:
+        model: A file that the runtime reads: ONNX for onnxruntime and openvino, IR (.xml) for openvino, .ort for
+            onnxruntime, .param with its .bin beside it for ncnn, .pt2 (torch.export) or TorchScript (.pt) for torch.
+            Or an ONNX model's bytes.
+        runtime: One of `RUNTIMES`.
+        threads: Threads that one run may use.
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+        MissingDependencyError: Its package is not installed.
+        InputError: The file is missing or of a kind that the runtime does not load.
+        RuntimeFailedError: The runtime refuses the network.
+    """
+    if runtime not in _ENTRIES:
+        raise UnknownNameError("runtime", runtime, RUNTIMES)
+    entry = _ENTRIES[runtime]
+    if isinstance(model, Path):
+        if model.suffix not in entry.suffixes:
+            raise InputError(f"{runtime} does not load {model}; it loads files that end in {', '.join(entry.suffixes)}")
+        if not model.is_file():
+            raise InputError(f"there is no file {model}")
+    require(*entry.packages, extra=entry.extra, purpose=f"running a network by {runtime}")
+    opened: Session = import_module(f"nas2edge.runtimes.{entry.module}").open_session(model, threads=threads)
+    return opened
+
+
+def runtime_of(model: Path) -> str:
+    """Returns the first runtime that loads a file of this name.
+
+    Raises:
+        InputError: None does.
+    """
+    for name, entry in _ENTRIES.items():
+        if model.suffix in entry.suffixes:
+            return name
+    known = sorted({suffix for entry in _ENTRIES.values() for suffix in entry.suffixes})
+    raise InputError(f"no runtime here loads {model}; expected a file that ends in {', '.join(known)}")
