@@ -45,6 +45,10 @@ _MARKS = {
 @click.option("--opset", default=17, show_default=True, help="ONNX operator set; TensorRT before 8.4 needs 13.")
 @click.option("--batch", default="1", show_default=True, help="Batch size, or MIN:OPT:MAX for any in between.")
 @threads_option
+@click.option(
+    "--builder", help="Of --to trt: python, rtx, trtexec or ssh://USER@HOST.  [default: whichever works here]"
+)
+@click.option("--timing-cache", help="Of --to trt: a file of kernel timings to build with.  [default: one per user]")
 @click.option("--force", is_flag=True, help="Replace a bundle of another sub-network.")
 @json_option
 def command(
@@ -57,6 +61,8 @@ def command(
     opset: int,
     batch: str,
     threads: int | None,
+    builder: str | None,
+    timing_cache: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +74,9 @@ def command(
 
     Example: nas2edge export subnet.json --to trt
     """
-    load_exporter(target)
+    given = {"builder": builder, "timing_cache": timing_cache}
+    options = {name: value for name, value in given.items() if value is not None}
+    load_exporter(target, options)
     require("torch", "PIL", extra="export", purpose="exporting a sub-network")
     sizes = _batch(batch)
     file = find_subnet(subnet, supernet_info(supernet).space if supernet else None)
@@ -91,6 +99,7 @@ def command(
         opset=opset,
         batch=sizes,
         force=force,
+        options=options,
     )
     _export(request, as_json=as_json)
 
@@ -111,7 +120,8 @@ def _export(request: ExportRequest, *, as_json: bool) -> None:
         console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
 
     try:
-        result = export(request, on_stage=on_stage)
+        with console.status("") as status:
+            result = export(request, on_stage=on_stage, on_progress=lambda said: status.update(escape(said)))
     except ParityError as err:
         if as_json:
             echo_json(_summary(request.target, stages, error=str(err)))

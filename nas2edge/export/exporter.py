@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +42,12 @@ class Exporter(ABC):
 
     hashable: ClassVar[bool] = True
     """Whether building twice gives the same bytes, so that a hash of the files means something."""
+
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Names of the options that the class takes when it is made, as keyword arguments of text; all can be left out."""
+
+    on_progress: Callable[[str], None] = staticmethod(lambda said: None)
+    """Called with a few words on what a long build is at; whoever wants to know sets it."""
 
     @abstractmethod
     def build(self, model: Path, *, batch: BatchRange) -> Artefact:

@@ -83,6 +83,7 @@ class ExportRequest:
         opset: Of the ONNX file.
         batch: Batch sizes that the artefact must take; equal for a fixed batch.
         force: Replace a bundle of another network.
+        options: Of the target, such as {"builder": "trtexec"}.
     """
 
     file: SubnetFile
@@ -94,6 +95,7 @@ class ExportRequest:
     opset: int = DEFAULT_OPSET
     batch: BatchRange = (1, 1, 1)
     force: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,12 +115,18 @@ class ExportResult:
     engine_error: str = ""
 
 
-def export(request: ExportRequest, *, on_stage: Callable[[Stage], None] = lambda stage: None) -> ExportResult:
+def export(
+    request: ExportRequest,
+    *,
+    on_stage: Callable[[Stage], None] = lambda stage: None,
+    on_progress: Callable[[str], None] = lambda said: None,
+) -> ExportResult:
     """Exports a sub-network to a bundle.
 
     Args:
         request: What to export.
         on_stage: Called after every stage.
+        on_progress: Called with a few words on what a long build is at.
 
     Returns:
         The bundle; `engine_error` is set where everything but the engine is complete.
@@ -128,7 +136,8 @@ def export(request: ExportRequest, *, on_stage: Callable[[Stage], None] = lambda
         CheckpointError: The weights do not fit the sub-network.
         ParityError: A stage changed the network beyond its tolerance; the bundle is kept as `<out>.failed`.
     """
-    exporter = load_exporter(request.target)
+    exporter = load_exporter(request.target, request.options)
+    exporter.on_progress = on_progress
     check_opset(request.opset)
     if request.recalibrate == 1:
         raise InputError("recalibrate is 1; one image has no variance: use 2 or more, or 0 to keep the statistics")

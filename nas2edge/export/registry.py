@@ -6,12 +6,15 @@ Nothing is imported before a target is asked for.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 
-from nas2edge.errors import UnknownNameError
+from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.export.exporter import Exporter
 
 GROUP = "nas2edge.exporters"
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 _BUILT_IN = {
     "onnx": "nas2edge.exporters.onnx:OnnxExporter",
@@ -24,20 +27,29 @@ def target_names() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *_others()}))
 
 
-def load_exporter(name: str) -> Exporter:
+def load_exporter(name: str, options: Mapping[str, str] = _NO_OPTIONS) -> Exporter:
     """Returns a target by name; a built-in one wins over an entry point of the same name.
+
+    Args:
+        name: One of `target_names`.
+        options: What the target is made with, such as {"builder": "trtexec"}.
 
     Raises:
         UnknownNameError: There is no such target.
+        InputError: The target takes no such option, or not with this value.
     """
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
-        made = getattr(importlib.import_module(module), attribute)()
+        kind = getattr(importlib.import_module(module), attribute)
     else:
         others = _others()
         if name not in others:
             raise UnknownNameError("target", name, target_names(), see="nas2edge export --help")
-        made = others[name].load()()
+        kind = others[name].load()
+    unknown = sorted(options.keys() - getattr(kind, "options", frozenset()))
+    if unknown:
+        raise InputError(f"the target {name!r} takes no {unknown[0].replace('_', '-')}; leave it out")
+    made = kind(**options)
     if not isinstance(made, Exporter):
         raise TypeError(f"export target {name!r} is a {type(made).__name__}, not an Exporter")
     return made
