@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nas2edge.cli import main
-from nas2edge.export import pipeline
+from nas2edge.export import from_supernet, to_onnx
 from nas2edge.export.simplify import simplify
 from nas2edge.graph import fold_batch_norm
 from nas2edge.spaces import load_space
@@ -95,7 +95,7 @@ def test_a_fault_ends_with_4_and_no_bundle(subnet, tmp_path, monkeypatch):
     def wrong(layers, state):
         return {name: value * 1.01 for name, value in fold_batch_norm(layers, state).items()}
 
-    monkeypatch.setattr(pipeline, "fold_batch_norm", wrong)
+    monkeypatch.setattr(from_supernet, "fold_batch_norm", wrong)
 
     done = export("subnet.json", "--to", "onnx", "--out", "bundle", "--json")
 
@@ -173,6 +173,6 @@ def test_text_in_brackets_survives_the_console(subnet, monkeypatch):
     def noted(model):
         return replace(simplify(model), note="see [export] and [/red]")
 
-    monkeypatch.setattr(pipeline, "simplify", noted)
+    monkeypatch.setattr(to_onnx, "simplify", noted)
 
     assert "see [export] and [/red]" in export("subnet.json", "--to", "onnx").stdout

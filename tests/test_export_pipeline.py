@@ -16,7 +16,7 @@ import torch
 from onnx import numpy_helper
 
 from nas2edge.errors import CheckpointError, InputError, ParityError
-from nas2edge.export import pipeline
+from nas2edge.export import from_supernet, inputs, to_onnx
 from nas2edge.export.pipeline import ExportRequest, ExportResult, export
 from nas2edge.export.registry import load_exporter
 from nas2edge.export.simplify import Simplified, simplify
@@ -41,7 +41,7 @@ def supernet(tmp_path_factory: pytest.TempPathFactory) -> LoadedSupernet:
 def request_of(supernet: LoadedSupernet) -> Callable[..., ExportRequest]:
     def make(out: Path, **changes: Any) -> ExportRequest:
         file = SubnetFile(space=SPACE, subnet=SPACE.smallest())
-        return replace(ExportRequest(file=file, supernet=supernet, target="onnx", out=out), **changes)
+        return replace(ExportRequest(file=file, supernet=supernet, targets=("onnx",), out=out), **changes)
 
     return make
 
@@ -228,17 +228,17 @@ def rounding_simplifier(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "stage", "blamed"),
+    ("module", "name", "fault", "stage", "blamed"),
     [
-        ("fold_batch_norm", wrong_variance, "fold", "stem"),
-        ("fold_batch_norm", swapped_channels, "fold", "stages.1.blocks.0"),
-        ("network_model", one_wrong_weight, "onnx", "stages.3.blocks.0"),
-        ("network_model", wrong_padding, "onnx", "stages.2.blocks.0"),
-        ("simplify", rounding_simplifier, "simplify", "stem"),
+        (from_supernet, "fold_batch_norm", wrong_variance, "fold", "stem"),
+        (from_supernet, "fold_batch_norm", swapped_channels, "fold", "stages.1.blocks.0"),
+        (to_onnx, "network_model", one_wrong_weight, "onnx", "stages.3.blocks.0"),
+        (to_onnx, "network_model", wrong_padding, "onnx", "stages.2.blocks.0"),
+        (to_onnx, "simplify", rounding_simplifier, "simplify", "stem"),
     ],
 )
-def test_planted_faults_fail_at_their_stage(request_of, tmp_path, monkeypatch, name, fault, stage, blamed):
-    monkeypatch.setattr(pipeline, name, fault)
+def test_planted_faults_fail_at_their_stage(request_of, tmp_path, monkeypatch, module, name, fault, stage, blamed):
+    monkeypatch.setattr(module, name, fault)
     out = tmp_path / "bundle"
 
     with pytest.raises(ParityError, match=f"failed at the stage '{stage}'.*the first block that differs is {blamed} "):
@@ -261,7 +261,7 @@ def test_a_wrong_slice_fails_exactly(request_of, tmp_path, monkeypatch):
         cast(torch.Tensor, net.get_submodule("stem.conv.bn").running_mean)[3] += 1e-3
         return net
 
-    monkeypatch.setattr(pipeline, "extract", off_by_little)
+    monkeypatch.setattr(from_supernet, "extract", off_by_little)
 
     with pytest.raises(ParityError, match="failed at the stage 'freeze'"):
         export(request_of(tmp_path / "bundle"))
@@ -269,7 +269,7 @@ def test_a_wrong_slice_fails_exactly(request_of, tmp_path, monkeypatch):
 
 def test_an_accuracy_that_changes_fails(request_of, tmp_path, monkeypatch):
     """Logits that are close enough on the compared images excuse no other accuracy, not even a better one."""
-    monkeypatch.setattr(pipeline, "PARITY_IMAGES", 1)
+    monkeypatch.setattr(inputs, "PARITY_IMAGES", 1)
     exporter = type(load_exporter("onnx"))
     honest = exporter.run
 
@@ -287,7 +287,7 @@ def test_an_accuracy_that_changes_fails(request_of, tmp_path, monkeypatch):
 def test_an_older_bundle_outlives_a_failed_export(request_of, tmp_path, monkeypatch):
     out = export(request_of(tmp_path / "bundle")).folder
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr(pipeline, "network_model", one_wrong_weight)
+    monkeypatch.setattr(to_onnx, "network_model", one_wrong_weight)
 
     with pytest.raises(ParityError, match=r"the older bundle in .* is as it was"):
         export(request_of(out))

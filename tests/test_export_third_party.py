@@ -29,7 +29,7 @@ class Theirs(Exporter):
     change = staticmethod(lambda logits: logits)
 
     def build(self, model, *, batch):
-        made = model.with_suffix(".theirs")
+        made = model.with_name("theirs.onnx")
         made.write_bytes(model.read_bytes())
         return replace(load_exporter("onnx").build(made, batch=batch), target=self.name)
 
@@ -51,7 +51,7 @@ def exported(supernet, tmp_path, monkeypatch):
     def run(change):
         monkeypatch.setattr(Theirs, "change", staticmethod(change))
         file = SubnetFile(space=SPACE, subnet=SPACE.smallest())
-        return export(ExportRequest(file=file, supernet=supernet, target="theirs", out=tmp_path / "bundle"))
+        return export(ExportRequest(file=file, supernet=supernet, targets=("theirs",), out=tmp_path / "bundle"))
 
     return run
 
@@ -60,7 +60,7 @@ def test_it_is_found_built_run_and_compared(exported):
     result = exported(lambda logits: logits)
 
     assert [(stage.name, stage.verdict) for stage in result.stages][-1] == ("theirs", "passed")
-    assert (result.folder / "model.theirs").exists()
+    assert (result.folder / "theirs.onnx").exists()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_later_failure_replaces_the_one_before(exported, tmp_path):
 def test_a_folder_without_a_name_is_no_place_for_a_bundle(supernet, out):
     file = SubnetFile(space=SPACE, subnet=SPACE.smallest())
     with pytest.raises(InputError, match="has no name of its own"):
-        export(ExportRequest(file=file, supernet=supernet, target="onnx", out=Path(out)))
+        export(ExportRequest(file=file, supernet=supernet, targets=("onnx",), out=Path(out)))
 
 
 @pytest.mark.parametrize("batch", ["70000", "1:1:99999999999999999999"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas2edge.export.exporter import BatchRange
-    from nas2edge.export.pipeline import ExportRequest, ExportResult
+    from nas2edge.export.request import ExportRequest, ExportResult
     from nas2edge.export.stages import Stage
 
 MAX_BATCH = 65_536
@@ -83,7 +83,7 @@ def command(
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
-    from nas2edge.export.pipeline import ExportRequest
+    from nas2edge.export.request import ExportRequest
     from nas2edge.supernet.checkpoint import load_supernet
 
     loaded = load_supernet(source)
@@ -92,7 +92,7 @@ def command(
     request = ExportRequest(
         file=file,
         supernet=loaded,
-        target=target,
+        targets=(target,),
         out=out or Path("bundles") / f"{file.space.name}-{file.subnet.id}-{target}",
         data=data,
         recalibrate=recalibrate,
@@ -124,17 +124,17 @@ def _export(request: ExportRequest, *, as_json: bool) -> None:
             result = export(request, on_stage=on_stage, on_progress=lambda said: status.update(escape(said)))
     except ParityError as err:
         if as_json:
-            echo_json(_summary(request.target, stages, error=str(err)))
+            echo_json(_summary(request.targets, stages, error=str(err)))
         raise
     if as_json:
-        echo_json(_summary(request.target, stages, result=result))
+        echo_json(_summary(request.targets, stages, result=result))
     _show_files(console, result)
-    if result.engine_error:
-        raise EngineNotBuiltError(result.engine_error)
+    if result.engine_errors:
+        raise EngineNotBuiltError("\n".join(result.engine_errors.values()))
 
 
 def _summary(
-    target: str, stages: Sequence[Stage], *, result: ExportResult | None = None, error: str = ""
+    targets: Sequence[str], stages: Sequence[Stage], *, result: ExportResult | None = None, error: str = ""
 ) -> dict[str, Any]:
     return {
         "format": "nas2edge.export",
@@ -142,8 +142,8 @@ def _summary(
         "passed": result is not None,
         "error": error or None,
         "bundle": str(result.folder) if result else None,
-        "target": target,
-        "engine_error": (result.engine_error or None) if result else None,
+        "targets": list(targets),
+        "engine_errors": result.engine_errors if result else {},
         "accuracy": result.accuracy if result else {},
         "stages": [{"name": s.name, "verdict": s.verdict, "summary": s.summary} for s in stages],
     }

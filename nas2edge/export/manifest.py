@@ -40,7 +40,7 @@ def manifest_dict(
     *,
     file: SubnetFile,
     supernet: SupernetInfo,
-    target: str,
+    targets: Sequence[str],
     opset: int,
     batch: BatchRange,
     costs: Costs,
@@ -53,7 +53,7 @@ def manifest_dict(
         folder: The bundle.
         file: The sub-network.
         supernet: Where its weights are from.
-        target: What was asked for.
+        targets: What was asked for.
         opset: Of the ONNX file.
         batch: Batch sizes that the artefacts take.
         costs: Of one image.
@@ -63,7 +63,7 @@ def manifest_dict(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "target": target,
+        "targets": list(targets),
         "subnet": subnet_to_dict(file),
         "supernet": {"source": supernet.source, "sha256": supernet.sha256},
         "classes": list(supernet.classes),
@@ -72,7 +72,7 @@ def manifest_dict(
         "batch": list(batch),
         "costs": asdict(costs),
         "artefacts": [_artefact_dict(artefact) for artefact in artefacts],
-        "commands": run_commands(target, batch=batch, resolution=file.subnet.resolution),
+        "commands": run_commands(targets, batch=batch, resolution=file.subnet.resolution),
         "files": {
             path.name: _file_dict(path, hashed=path.name not in unhashed)
             for path in sorted(folder.iterdir())
@@ -112,10 +112,10 @@ def preprocess_dict(supernet: SupernetInfo, resolution: int) -> dict[str, Any]:
     }
 
 
-def run_commands(target: str, *, batch: BatchRange, resolution: int) -> dict[str, str]:
+def run_commands(targets: Sequence[str], *, batch: BatchRange, resolution: int) -> dict[str, str]:
     """Returns what to type in the bundle's folder, by purpose."""
     commands = {"Compare model.onnx with the recorded outputs": _COMPARE}
-    if target == "trt":
+    if "trt" in targets:
         shapes = "".join(
             f" --{which}Shapes=images:{n}x3x{resolution}x{resolution}"
             for which, n in zip(("min", "opt", "max"), batch, strict=True)

@@ -1,0 +1,59 @@
+"""What an export is asked for, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nas2edge.export.exporter import BatchRange
+from nas2edge.export.stages import Stage
+from nas2edge.graph import DEFAULT_OPSET
+from nas2edge.subnet_file import SubnetFile
+from nas2edge.supernet.checkpoint import LoadedSupernet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export, and how.
+
+    Args:
+        file: The sub-network.
+        supernet: Its weights.
+        out: The bundle's folder.
+        targets: Names of the targets; all go into the one bundle.
+        data: Folder or zip file with calibration and validation images, if not those beside the weights.
+        recalibrate: Calibration images to recalibrate on; None for all, 0 to keep the stored statistics.
+        opset: Of the ONNX file.
+        batch: Batch sizes that the artefacts must take; equal for a fixed batch.
+        force: Replace a bundle of another network.
+        options: Of the targets, such as {"builder": "trtexec"}.
+    """
+
+    file: SubnetFile
+    supernet: LoadedSupernet
+    out: Path
+    targets: tuple[str, ...] = ("onnx",)
+    data: Path | None = None
+    recalibrate: int | None = None
+    opset: int = DEFAULT_OPSET
+    batch: BatchRange = (1, 1, 1)
+    force: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class ExportResult:
+    """What an export made.
+
+    Args:
+        folder: The bundle.
+        stages: What was checked.
+        accuracy: Top-1 in percent, of the "network" and as "onnx", and how many "images" it was measured on.
+        engine_errors: Why there is no engine, by target; empty if all that was asked for was built.
+    """
+
+    folder: Path
+    stages: list[Stage] = field(default_factory=list)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    engine_errors: dict[str, str] = field(default_factory=dict)
