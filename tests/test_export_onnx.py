@@ -43,5 +43,5 @@ def test_a_model_that_the_runtime_does_not_know_is_an_input_error(tmp_path, tiny
     model.opset_import[0].version = 99
     onnx.save(model, path)
 
-    with pytest.raises(InputError, match=r"does not run the ONNX file: .*give a lower --opset, or install a newer"):
+    with pytest.raises(InputError, match=r"does not load the model: .*give a lower --opset, or install a newer"):
         run(path)

@@ -35,10 +35,10 @@ class _Entry:
 
 def test_targets_of_other_packages_are_found_but_ours_win(monkeypatch):
     other = load_exporter("onnx")
-    monkeypatch.setattr(registry, "_others", lambda: {"openvino": _Entry(other), "trt": _Entry(other)})
+    monkeypatch.setattr(registry, "_others", lambda: {"theirs": _Entry(other), "trt": _Entry(other)})
 
-    assert target_names() == ("onnx", "openvino", "trt")
-    assert load_exporter("openvino") is other
+    assert target_names() == ("ncnn", "onnx", "openvino", "ort", "theirs", "trt")
+    assert load_exporter("theirs") is other
     assert load_exporter("trt").name == "trt"
 
 

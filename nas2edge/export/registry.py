@@ -17,7 +17,10 @@ GROUP = "nas2edge.exporters"
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 _BUILT_IN = {
+    "ncnn": "nas2edge.exporters.ncnn:NcnnExporter",
     "onnx": "nas2edge.exporters.onnx:OnnxExporter",
+    "openvino": "nas2edge.exporters.openvino:OpenVinoExporter",
+    "ort": "nas2edge.exporters.ort:OrtExporter",
     "trt": "nas2edge.exporters.tensorrt:TensorRTExporter",
 }
 

@@ -10,6 +10,6 @@ needs only the one that it uses.
 from __future__ import annotations
 
 from nas2edge.runtimes.registry import RUNTIMES, open_session, runtime_of
-from nas2edge.runtimes.session import Session, Tensor
+from nas2edge.runtimes.session import Session, Tensor, run_all
 
-__all__ = ["RUNTIMES", "Session", "Tensor", "open_session", "runtime_of"]
+__all__ = ["RUNTIMES", "Session", "Tensor", "open_session", "run_all", "runtime_of"]

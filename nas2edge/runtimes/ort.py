@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from nas2edge.errors import RuntimeFailedError
 from nas2edge.runtimes.session import Array, Session, Tensor, Timed, dtype_of
 
-_FAILURES = tuple(
+FAILURES = tuple(
     getattr(ort_errors, name)
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "NoSuchFile",
                  "RuntimeException", "EPFail")
@@ -30,7 +30,7 @@ def open_session(model: Path | bytes, *, threads: int) -> Session:
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except _FAILURES as err:
+    except FAILURES as err:
         raise RuntimeFailedError(f"onnxruntime {ort.__version__} does not load the model: {_first(err)}") from err
     return _OrtSession(session, threads=threads)
 
@@ -46,7 +46,7 @@ class _OrtSession(Session):
     def run(self, images: Array) -> Array:
         try:
             (found,) = self._session.run([self.output.name], {self.input.name: images})
-        except _FAILURES as err:
+        except FAILURES as err:
             raise RuntimeFailedError(f"{self.runtime} failed: {_first(err)}") from err
         return np.asarray(found)
 

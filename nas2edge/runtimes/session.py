@@ -14,6 +14,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Timed = Callable[[int], tuple[float, float]]
 """Runs so many times; returns (seconds that passed, seconds of this thread's CPU time)."""
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,24 @@ class Session(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def run_all(session: Session, images: Array) -> Array:
+    """Runs any number of images through a network, in batches of the size that it takes, and returns all outputs.
+
+    Args:
+        session: The network.
+        images: (N, ...); the last is repeated where a fixed batch size wants more.
+
+    Raises:
+        RuntimeFailedError: The runtime refuses the input, or fails.
+    """
+    fixed = session.input.shape[0] if session.input.shape else None
+    size = fixed or min(_CHUNK, len(images))
+    filling = -len(images) % size if fixed else 0
+    padded = np.concatenate([images, np.repeat(images[-1:], filling, axis=0)])
+    parts = [session.run(padded[i : i + size]) for i in range(0, len(padded), size)]
+    return np.concatenate(parts)[: len(images)]
 
 
 def dtype_of(name: str) -> np.dtype[Any]:

@@ -1,0 +1,110 @@
+"""ncnn, for phones and single-board computers: converted by pnnx, ncnn's own converter.
+
+pnnx halves the weights' precision unless told not to. Here they stay float32, so that what is compared is the network;
+ncnn still computes in half precision on an Arm CPU that has it, unless the application turns that off.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from nas2edge.export.exporter import Artefact, BatchRange, Exporter
+
+from ._common import check_fixed, check_float32, need, refused, run_artefact
+
+FILE_NAME = "model.param"
+_TIMEOUT_S = 600.0
+
+
+@final
+class NcnnExporter(Exporter):
+    """Writes `model.param` and `model.bin`: the same bytes each time, for the same version of pnnx."""
+
+    name = "ncnn"
+
+    def build(self, model: Path, *, batch: BatchRange) -> Artefact:
+        """Converts the model.
+
+        Raises:
+            EngineNotBuiltError: pnnx or ncnn is missing, pnnx fails, or the model has a batch size other than 1 or a
+                precision other than float32.
+        """
+        need("pnnx", "ncnn", extra="ncnn", target=self.name)
+        check_fixed(batch, target=self.name, only_one=True)
+        check_float32(onnx.load(model, load_external_data=False), target=self.name)
+        files = tuple(model.with_suffix(suffix) for suffix in (".param", ".bin"))
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(model, Path(folder, "model.onnx"))
+            _run_pnnx(Path(folder))
+            for file in files:
+                shutil.copyfile(Path(folder, f"model.ncnn{file.suffix}"), file)
+        return Artefact(
+            target=self.name,
+            files=files,
+            runtime=f"ncnn {version('ncnn')}",
+            notes={"converter": f"pnnx {_pnnx_version()}", "layers": _layers(files[0]), **_ends(files[0])},
+        )
+
+    def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Runs image by image on one thread, in float32."""
+        return run_artefact(artefact, images, runtime="ncnn")
+
+
+def _run_pnnx(folder: Path) -> None:
+    """Runs pnnx on model.onnx; it writes model.ncnn.param, model.ncnn.bin and much else into the folder."""
+    import pnnx
+
+    try:
+        done = subprocess.run(
+            [pnnx.EXEC_PATH, "model.onnx", "fp16=0"],
+            cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,
+        )  # fmt: skip
+    except OSError as err:
+        raise refused("ncnn", f"pnnx does not start ({err.strerror}); install it again: pip install pnnx") from err
+    except subprocess.TimeoutExpired as err:
+        raise refused("ncnn", f"pnnx did not end within {_TIMEOUT_S:.0f} s") from err
+    missing = [name for name in ("model.ncnn.param", "model.ncnn.bin") if not (folder / name).is_file()]
+    if done.returncode or missing:
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise refused("ncnn", f"pnnx ended with code {done.returncode}: {said[-1] if said else 'it gave no reason'}")
+    _check_known(folder / "model.ncnn.param")
+
+
+def _check_known(param: Path) -> None:
+    """What pnnx cannot express in ncnn it leaves in the file, under the name that ONNX has for it, and says nothing."""
+    import ncnn
+
+    kinds = {line.split()[0] for line in param.read_text().splitlines()[2:] if line.strip()}
+    strange = sorted(kind for kind in kinds if ncnn.layer_to_index(kind) < 0)
+    if strange:
+        raise refused("ncnn", f"ncnn {ncnn.__version__} has no layer for {', '.join(strange)}")
+
+
+def _pnnx_version() -> str:
+    try:
+        return version("pnnx")
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+def _layers(param: Path) -> int:
+    return int(param.read_text().splitlines()[1].split()[0])
+
+
+def _ends(param: Path) -> dict[str, str]:
+    """Returns the names of the input and output blobs, which an application asks ncnn for: pnnx names them anew."""
+    lines = [line.split() for line in param.read_text().splitlines()[2:] if line.strip()]
+    consumed = {name for line in lines for name in line[4 : 4 + int(line[2])]}
+    produced = [name for line in lines for name in line[4 + int(line[2]) : 4 + int(line[2]) + int(line[3])]]
+    (source,) = (line[4] for line in lines if line[0] == "Input")
+    (target,) = (name for name in produced if name not in consumed)
+    return {"input": source, "output": target}
