@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from nas2edge import load_space, unique_layers
+from nas2edge.costs import count_params, peak_activations
 from nas2edge.errors import FormatError, TableError
 from nas2edge.latency import read_table, write_table
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
@@ -112,4 +113,27 @@ def test_files_that_are_no_json_are_refused(tmp_path):
     (tmp_path / "toy.json").write_text('{"format": ')
 
     with pytest.raises(FormatError, match="does not parse"):
+        read_table(tmp_path / "toy.json")
+
+
+def test_energy_survives_a_file_and_memory_is_written_beside_it(tmp_path):
+    table = complete_table()
+    first, *others = table.rows
+    write_table(tmp_path / "toy.json", replace(table, rows=(replace(first, energy_mj=1.25), *others)))
+
+    read = read_table(tmp_path / "toy.json")
+    raw = json.loads((tmp_path / "toy.json").read_text())["rows"]
+
+    assert (read.rows[0].energy_mj, read.rows[1].energy_mj) == (1.25, None)
+    assert (raw[0]["energy_mj"], "energy_mj" in raw[1]) == (1.25, False)
+    assert raw[1]["act_kb"] == pytest.approx(peak_activations(LAYERS[1]) * 4 / 1e3)
+    assert raw[1]["weights_kb"] == pytest.approx(count_params(LAYERS[1]) * 4 / 1e3)
+
+
+def test_memory_of_another_precision_is_refused(tmp_path):
+    raw = json.loads(table_to_text(complete_table()))
+    raw["device"]["precision"] = "fp16"
+    (tmp_path / "toy.json").write_text(json.dumps(raw))
+
+    with pytest.raises(TableError, match="row 1 .*act_kb is .*; the block needs .* in fp16 at batch 1"):
         read_table(tmp_path / "toy.json")

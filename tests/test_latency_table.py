@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from nas2edge import AdditiveMetric, load_space, plan, unique_layers
+from nas2edge.costs import count_params, peak_activations
 from nas2edge.errors import TableError
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
 from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow
-from tests.latency_fakes import DEVICE, measured_row, measured_table
+from tests.latency_fakes import DEVICE, layer_ms, measured_row, measured_table
 from tests.search_spaces import every_code, small_space
 
 SPACE = small_space()
@@ -171,3 +172,36 @@ def test_tables_that_contradict_themselves_are_refused():
     with pytest.raises(TableError, match=r"slope is 0.0"):
         Calibration(slope=0.0)
     assert table.device == DEVICE
+
+
+def with_energy(table: LatencyTable) -> LatencyTable:
+    return replace(table, rows=tuple(replace(row, energy_mj=2.5 * row.p50) for row in table.rows))
+
+
+def test_energy_of_a_plan_is_the_sum_of_what_was_measured():
+    table = with_energy(measured_table(unique_layers(SPACE)))
+    codes = every_code(SPACE)[::7]
+    expected = [sum(2.5 * layer_ms(layer) for layer in plan(SPACE, subnet)) for subnet in SPACE.decode(codes)]
+
+    assert table.has_energy
+    assert table.energy_metric(SPACE)(codes) == pytest.approx(np.array(expected))
+    assert [table.energy_mj(plan(SPACE, subnet)) for subnet in SPACE.decode(codes)] == pytest.approx(expected)
+
+
+def test_energy_is_never_estimated():
+    table = four_rows()
+
+    assert not table.has_energy
+    with pytest.raises(TableError, match=f"'toy' has no energy for '{SMALLEST[0].key}'; energy is never estimated"):
+        table.energy_mj(SMALLEST)
+    with pytest.raises(TableError, match="'estimated' but energy_mj is 1.0"):
+        TableRow(layer=SMALLEST[0], p50=1.0, status="estimated", rel_sigma=0.1, energy_mj=1.0)
+    with pytest.raises(TableError, match="energy_mj is -1.0; expected a positive number of millijoules"):
+        replace(table.rows[0], energy_mj=-1.0)
+
+
+def test_memory_is_all_weights_and_the_greatest_activations():
+    table = replace(four_rows(), device=replace(DEVICE, precision="fp16", batch=3))
+
+    weights = sum(count_params(layer) for layer in SMALLEST)
+    assert table.memory_bytes(SMALLEST) == 2 * (weights + 3 * max(map(peak_activations, SMALLEST)))

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas2edge.additive import AdditiveMetric
+from nas2edge.costs import count_params, peak_activations
 from nas2edge.device import Device
 from nas2edge.errors import TableError
 from nas2edge.latency.kernels import KernelLaw
@@ -59,6 +60,7 @@ class TableRow:
         p90: Ninth decile.
         min: Fastest run.
         std: Standard deviation.
+        energy_mj: Energy of one run in millijoules, as a sensor of the device measured it; None if none did.
 
     Raises:
         TableError: A value is not positive, quantiles are out of order, or the status and the statistics disagree.
@@ -73,12 +75,14 @@ class TableRow:
     p90: float | None = None
     min: float | None = None
     std: float | None = None
+    energy_mj: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("min", "p10", "p50", "p90"):
+        for name in ("min", "p10", "p50", "p90", "energy_mj"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise TableError(f"{name} is {value}; expected a positive number of milliseconds")
+                unit = "millijoules" if name == "energy_mj" else "milliseconds"
+                raise TableError(f"{name} is {value}; expected a positive number of {unit}")
         for name in ("std", "rel_sigma"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -89,6 +93,9 @@ class TableRow:
             raise TableError(f"the status is 'measured' but n is {self.n}; expected n >= 1")
         if self.status != MEASURED and self.n != 0:
             raise TableError(f"the status is {self.status!r} but n is {self.n}; expected 0, as nothing was timed")
+        if self.status != MEASURED and self.energy_mj is not None:
+            raise TableError(f"the status is {self.status!r} but energy_mj is {self.energy_mj}; energy is measured or "
+                             "left out")  # fmt: skip
         ordered = [value for value in (self.min, self.p10, self.p50, self.p90) if value is not None]
         if ordered != sorted(ordered):
             raise TableError(f"min, p10, p50, p90 are {', '.join(map(str, ordered))}; expected ascending numbers")
@@ -320,6 +327,50 @@ class LatencyTable:
 
         variance = AdditiveMetric(space, variance_of)
         return lambda codes: np.asarray(self._sigma_ms(latency(codes), variance(codes)))
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether any row states an energy."""
+        return bool(self._energy_by_key)
+
+    def energy_mj(self, layers: Sequence[LayerSpec]) -> float:
+        """Returns the energy of one run of a whole plan in millijoules: the sum over its blocks.
+
+        Raises:
+            TableError: A block has no measured energy; energy is never estimated.
+        """
+        return sum(self._row_energy_mj(layer) for layer in layers)
+
+    def energy_metric(self, space: SearchSpace) -> AdditiveMetric:
+        """Returns energies in millijoules of populations of a space; equal to `energy_mj` of each sub-network.
+
+        Raises:
+            TableError: A block of the space has no measured energy.
+        """
+        return AdditiveMetric(space, self._row_energy_mj)
+
+    def memory_bytes(self, layers: Sequence[LayerSpec]) -> int:
+        """Returns the least memory that one run needs in the table's precision and batch, by the plan.
+
+        That is all weights, and the activations at the worst moment (`nas2edge.costs.peak_activations`). A runtime
+        needs more for its own work.
+        """
+        device = self.device
+        activations = max(map(peak_activations, layers)) * device.batch
+        return (activations + sum(map(count_params, layers))) * device.value_bytes
+
+    def _row_energy_mj(self, layer: LayerSpec) -> float:
+        found = self._energy_by_key.get(layer.key)
+        if found is None:
+            raise TableError(
+                f"the latency table {self.device.name!r} has no energy for {layer.key!r}; energy is never estimated. "
+                "Measure it on a device with power sensors: nas2edge profile --pack"
+            )
+        return found
+
+    @cached_property
+    def _energy_by_key(self) -> dict[str, float]:
+        return {row.layer.key: row.energy_mj for row in self.rows if row.energy_mj is not None}
 
     @cached_property
     def _by_key(self) -> dict[str, LayerLatency]:

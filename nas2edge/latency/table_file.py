@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nas2edge.costs import count_params, peak_activations
 from nas2edge.device import Device
 from nas2edge.errors import FormatError, TableError
 from nas2edge.files import read_document, write_text
@@ -24,7 +25,9 @@ FORMAT, VERSION = "nas2edge.latency_table", 1
 _REQUIRED = ("device", "kind", "date", "source", "licence", "rel_sigma", "rows")
 _OPTIONAL = ("format", "version", "calibration", "protocol", "validation", "law")
 _OPS = ("first_conv", "mbconv", "mbpool")
-_STATISTICS = ("n", "min", "p10", "p50", "p90", "std", "status", "rel_sigma")
+_STATISTICS = ("n", "min", "p10", "p50", "p90", "std", "status", "rel_sigma", "energy_mj")
+_MEMORY = ("act_kb", "weights_kb")
+_MEMORY_TOLERANCE = 1e-4
 _SHORTCUTS = ("none", "identity", "pool", "conv", "pool+conv")
 _DIGITS = 6
 
@@ -70,7 +73,7 @@ def table_to_text(table: LatencyTable) -> str:
         "protocol": dict(table.protocol),
         "law": None if table.law is None else table.law.to_dict(),
     }
-    rows = ",\n".join("    " + json.dumps(_row_to_dict(row)) for row in table.rows)
+    rows = ",\n".join("    " + json.dumps(_row_to_dict(row) | _memory(row.layer, table.device)) for row in table.rows)
     text = json.dumps(header, indent=2).removesuffix("\n}")
     return f'{text},\n  "rows": [\n{rows}\n  ]\n}}\n'
 
@@ -89,6 +92,15 @@ def _row_to_dict(row: TableRow) -> dict[str, Any]:
         size["classes"] = layer.classes
     statistics = {name: _rounded(getattr(row, name)) for name in _STATISTICS}
     return {**size, "act": layer.act, **{name: value for name, value in statistics.items() if value is not None}}
+
+
+def _memory(layer: LayerSpec, device: Device) -> dict[str, float]:
+    """Returns what a block needs at its worst moment, by the plan: activations and weights in 1e3 bytes."""
+    kb = device.value_bytes / 1e3
+    return {
+        "act_kb": _rounded(peak_activations(layer) * device.batch * kb),
+        "weights_kb": _rounded(count_params(layer) * kb),
+    }
 
 
 def table_from_document(raw: Mapping[str, Any]) -> LatencyTable:
@@ -115,10 +127,11 @@ def table_from_document(raw: Mapping[str, Any]) -> LatencyTable:
     if not isinstance(validation, list):
         raise TableError(f"validation is {validation!r}; expected a list")
     calibration = raw.get("calibration")
+    device = Device.from_dict(raw["device"])
     return LatencyTable(
-        device=Device.from_dict(raw["device"]),
+        device=device,
         kind=raw["kind"],
-        rows=tuple(_row_from_dict(row, number) for number, row in enumerate(raw["rows"], start=1)),
+        rows=tuple(_row_from_dict(row, number, device) for number, row in enumerate(raw["rows"], start=1)),
         rel_sigma=_number(raw["rel_sigma"], where="rel_sigma"),
         date=raw["date"],
         source=raw["source"],
@@ -130,7 +143,7 @@ def table_from_document(raw: Mapping[str, Any]) -> LatencyTable:
     )
 
 
-def _row_from_dict(raw: Any, number: int) -> TableRow:
+def _row_from_dict(raw: Any, number: int, device: Device) -> TableRow:
     where = f"row {number}"
     if not isinstance(raw, Mapping):
         raise TableError(f"{where} is {raw!r}; expected an object")
@@ -143,9 +156,19 @@ def _row_from_dict(raw: Any, number: int) -> TableRow:
         statistics = {name: raw[name] for name in _STATISTICS if name in raw and name != "status"}
         for name, value in statistics.items():
             _number(value, where=name)
+        _check_memory(raw, layer, device)
         return TableRow(layer=layer, status=str(raw["status"]), **statistics)
     except TableError as err:
         raise TableError(f"{where}: {err}") from err
+
+
+def _check_memory(raw: Mapping[str, Any], layer: LayerSpec, device: Device) -> None:
+    """Memory follows from the block; a file that says otherwise is of another block or precision."""
+    for name, expected in _memory(layer, device).items():
+        stated = raw.get(name)
+        if stated is not None and abs(_number(stated, where=name) - expected) > _MEMORY_TOLERANCE * expected:
+            raise TableError(f"{name} is {stated}; the block needs {expected} in {device.precision} at batch "
+                             f"{device.batch}")  # fmt: skip
 
 
 def layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
@@ -164,7 +187,7 @@ def layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
     shortcut = raw.get("skip", "none")
     if shortcut not in _SHORTCUTS:
         raise TableError(f"skip is {shortcut!r}; expected one of {', '.join(_SHORTCUTS)}")
-    expected = {*names, "op", "act", *_STATISTICS} | ({"skip"} if op == "mbconv" else set())
+    expected = {*names, "op", "act", *_STATISTICS, *_MEMORY} | ({"skip"} if op == "mbconv" else set())
     if unknown := sorted(set(raw) - expected):
         raise TableError(f"unknown fields {', '.join(map(repr, unknown))}; expected {', '.join(sorted(expected))}")
     size = {name: _whole(raw.get(name), where=name, least=0 if name == "se" else 1) for name in names}
