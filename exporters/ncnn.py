@@ -21,13 +21,12 @@ from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 
 from ._common import check_fixed, check_float32, need, refused, run_artefact
 
-FILE_NAME = "model.param"
 _TIMEOUT_S = 600.0
 
 
 @final
 class NcnnExporter(Exporter):
-    """Writes `model.param` and `model.bin`: the same bytes each time, for the same version of pnnx."""
+    """Writes `model.ncnn.param` and `model.ncnn.bin`: the same bytes each time, for the same version of pnnx."""
 
     name = "ncnn"
 
@@ -41,7 +40,7 @@ class NcnnExporter(Exporter):
         need("pnnx", "ncnn", extra="ncnn", target=self.name)
         check_fixed(batch, target=self.name, only_one=True)
         check_float32(onnx.load(model, load_external_data=False), target=self.name)
-        files = tuple(model.with_suffix(suffix) for suffix in (".param", ".bin"))
+        files = tuple(model.with_suffix(suffix) for suffix in (".ncnn.param", ".ncnn.bin"))
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(model, Path(folder, "model.onnx"))
             _run_pnnx(Path(folder))

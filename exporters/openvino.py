@@ -17,7 +17,6 @@ from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 
 from ._common import need, refused, run_artefact
 
-FILE_NAME = "model.xml"
 _COUNTED = re.compile(r"[A-Za-z]+_\d+")
 
 
@@ -33,7 +32,7 @@ class OpenVinoExporter(Exporter):
         import openvino as ov
         from openvino.passes import ConstantFolding, Manager
 
-        target = model.with_name(FILE_NAME)
+        target = model.with_suffix(".xml")
         passes = Manager()
         passes.register_pass(ConstantFolding())
         try:

@@ -14,8 +14,6 @@ from nas2edge.runtimes.ort import FAILURES
 
 from ._common import refused, run_artefact
 
-FILE_NAME = "model.ort"
-
 
 @final
 class OrtExporter(Exporter):
@@ -29,7 +27,7 @@ class OrtExporter(Exporter):
 
     def build(self, model: Path, *, batch: BatchRange) -> Artefact:
         """Optimises and saves the model; every batch size that the ONNX file takes, the result takes too."""
-        target = model.with_name(FILE_NAME)
+        target = model.with_suffix(".ort")
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # The level above, ALL, adds the layouts of the processor that does the optimising.
