@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.optional import require
@@ -45,17 +46,45 @@ def open_session(model: Path | bytes, *, runtime: str, threads: int = 1) -> Sess
         InputError: The file is missing or of a kind that the runtime does not load.
         RuntimeFailedError: The runtime refuses the network.
     """
-    if runtime not in _ENTRIES:
-        raise UnknownNameError("runtime", runtime, RUNTIMES)
-    entry = _ENTRIES[runtime]
+    entry = _entry(runtime)
     if isinstance(model, Path):
         if model.suffix not in entry.suffixes:
             raise InputError(f"{runtime} does not load {model}; it loads files that end in {', '.join(entry.suffixes)}")
         if not model.is_file():
             raise InputError(f"there is no file {model}")
-    require(*entry.packages, extra=entry.extra, purpose=f"running a network by {runtime}")
-    opened: Session = import_module(f"nas2edge.runtimes.{entry.module}").open_session(model, threads=threads)
+    opened: Session = load_runtime(runtime).open_session(model, threads=threads)
     return opened
+
+
+def load_runtime(runtime: str) -> ModuleType:
+    """Imports a runtime's module, and with it the runtime.
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+        MissingDependencyError: Its package is not installed.
+    """
+    check_installed(runtime)
+    return import_module(f"nas2edge.runtimes.{_entry(runtime).module}")
+
+
+def check_installed(runtime: str) -> None:
+    """Checks, without importing it, that a runtime can be used here.
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+        MissingDependencyError: Its package is not installed.
+    """
+    entry = _entry(runtime)
+    require(*entry.packages, extra=entry.extra, purpose=f"running a network by {runtime}")
+
+
+def suffixes_of(runtime: str) -> tuple[str, ...]:
+    """Returns how the files end that a runtime loads.
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+    """
+    return _entry(runtime).suffixes
 
 
 def runtime_of(model: Path) -> str:
@@ -69,3 +98,9 @@ def runtime_of(model: Path) -> str:
             return name
     known = sorted({suffix for entry in _ENTRIES.values() for suffix in entry.suffixes})
     raise InputError(f"no runtime here loads {model}; expected a file that ends in {', '.join(known)}")
+
+
+def _entry(runtime: str) -> _Entry:
+    if runtime not in _ENTRIES:
+        raise UnknownNameError("runtime", runtime, RUNTIMES)
+    return _ENTRIES[runtime]
