@@ -1,0 +1,416 @@
+"""The whole check of a new network against an older one and absolute limits: gates without a clock first, then timing.
+
+What may fail a build is a choice (`Request.mode`), since a shared machine cannot be trusted with milliseconds:
+
+- "deterministic": only figures that are the same every time; nothing is timed;
+- "measured": these first, and then the measured latency;
+- "auto": as "measured" on a quiet machine; on a busy one or a CI runner the latency is measured and shown, but
+  cannot fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from nas2edge.bench.artefact import Artefact, find_artefact
+from nas2edge.bench.compare import anchor_file
+from nas2edge.bench.fingerprint import shared_runner, take_fingerprint
+from nas2edge.bench.footprint import UNITS, Footprint, format_figure, read_footprint
+from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Comparison, Decision, Rule, decide
+from nas2edge.bench.measure import Array, Options, Round, Start, measure_round
+from nas2edge.bench.predicted import layers_of
+from nas2edge.bench.result import Stored
+from nas2edge.bench.stats import DEFAULT_CONFIDENCE, difference_interval, median_interval
+from nas2edge.errors import InputError
+from nas2edge.latency.table import LatencyTable
+from nas2edge.units import format_latency
+
+logger = logging.getLogger(__name__)
+
+MODES = AUTO, MEASURED, DETERMINISTIC = "auto", "measured", "deterministic"
+SKIPPED = "skipped"
+EXIT_CODES = {FAILED: 6, INCONCLUSIVE: 5, PASSED: 0, SKIPPED: 0}
+MEASURED_LATENCY, ABSOLUTE_LATENCY = "measured latency", "measured latency, absolute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to check.
+
+    Args:
+        new: The new network.
+        old: What it is compared with: an artefact, or a stored result; None for absolute limits only.
+        max_slowdown: Greatest slowdown allowed, as a fraction.
+        max_growth: Greatest growth allowed of the figures that need no clock; None: as `max_slowdown`.
+        max_latency_ms: Greatest latency allowed, of the table if there is one, else measured.
+        table: Latency table of the target device.
+        mode: One of `MODES`.
+        budget_s: Seconds that timing may take.
+        options: How to time.
+
+    Raises:
+        InputError: There is nothing to compare with, or a number is out of range.
+    """
+
+    new: Artefact
+    old: Artefact | Stored | None
+    max_slowdown: float = 0.05
+    max_growth: float | None = None
+    max_latency_ms: float | None = None
+    table: LatencyTable | None = None
+    mode: str = AUTO
+    budget_s: float = 60.0
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if self.old is None and self.max_latency_ms is None:
+            raise InputError("there is nothing to check against; give --baseline, or --max-latency")
+        if self.mode not in MODES:
+            raise InputError(f"the gate is {self.mode!r}; expected one of {', '.join(MODES)}")
+        if self.mode == DETERMINISTIC and self.max_latency_ms is not None and self.table is None:
+            raise InputError(
+                "--max-latency needs a table (--device) or a measurement (--gate measured or auto), and "
+                "--gate deterministic measures nothing"
+            )
+        self.rule()
+
+    def rule(self, share: float = 1.0) -> Rule:
+        """Returns the rule of a measured gate that may use a share of the budget."""
+        return Rule(max_slowdown=self.max_slowdown, budget_s=self.budget_s * share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One thing that was checked.
+
+    Args:
+        name: What.
+        verdict: "passed", "failed", "inconclusive" or "skipped".
+        hard: Whether it counts for the verdict of the whole.
+        detail: The figures, in words.
+        old: The older figure; None if there is none.
+        new: The new figure.
+        limit: The greatest allowed.
+        decision: Of a measured gate.
+    """
+
+    name: str
+    verdict: str
+    hard: bool
+    detail: str
+    old: float | None = None
+    new: float | None = None
+    limit: float | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The outcome of a check.
+
+    Args:
+        gates: All that was checked, in order.
+        notes: What a reader must know: why latency is advisory, that a baseline was rebuilt.
+        new: Footprint of the new network.
+        old: Footprint of the older one; None if there is none.
+    """
+
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...]
+    new: Footprint
+    old: Footprint | None
+
+    @property
+    def verdict(self) -> str:
+        """ "failed" if a hard gate is, else "inconclusive" if one is, else "passed"."""
+        verdicts = {gate.verdict for gate in self.gates if gate.hard}
+        return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in verdicts), PASSED)
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 5 inconclusive, 6 failed."""
+        return EXIT_CODES[self.verdict]
+
+
+def check(
+    request: Request,
+    *,
+    on_gate: Callable[[Gate], None] = lambda gate: None,
+    progress: Callable[[Comparison, bool], None] = lambda comparison, confirming: None,
+) -> Report:
+    """Checks a network.
+
+    Args:
+        request: What to check.
+        on_gate: Called with each gate as it ends.
+        progress: Called after each round of timing, with whether it belongs to a rerun.
+
+    Raises:
+        InputError: The networks have different inputs, or a file cannot be used.
+        RuntimeFailedError: A runtime refused a network, crashed, or did not answer in time.
+    """
+    return _Check(request, on_gate, progress).run()
+
+
+@final
+class _Check:
+    """One check under way."""
+
+    def __init__(
+        self, request: Request, on_gate: Callable[[Gate], None], progress: Callable[[Comparison, bool], None]
+    ) -> None:
+        self._request, self._on_gate, self._progress = request, on_gate, progress
+        self._notes: list[str] = []
+        self._gates: list[Gate] = []
+
+    def run(self) -> Report:
+        request = self._request
+        new = read_footprint(request.new)
+        old = _footprint_of(request.old)
+        for gate in (*_footprint_gates(new, old, request), *_table_gates(request)):
+            self._add(gate)
+        if request.mode != DETERMINISTIC:
+            if any(gate.verdict == FAILED for gate in self._gates):
+                self._add(_skipped("nothing was timed, since a gate without a clock failed"))
+            else:
+                self._measure()
+        return Report(gates=tuple(self._gates), notes=tuple(self._notes), new=new, old=old)
+
+    def _add(self, gate: Gate) -> None:
+        self._gates.append(gate)
+        self._on_gate(gate)
+
+    def _measure(self) -> None:
+        request = self._request
+        shared = shared_runner() if request.mode == AUTO else ""
+        if shared:
+            self._notes.append(
+                f"{shared}, so the measured latency is shown but cannot fail; --gate measured makes it count"
+            )
+        absolute = request.max_latency_ms is not None and request.table is None
+        share = 0.5 if absolute and request.old is not None else 1.0
+        if request.old is not None:
+            self._add(self._relative(hard=not shared, share=share))
+        if absolute:
+            self._add(self._absolute(hard=not shared, share=share))
+
+    def _relative(self, *, hard: bool, share: float) -> Gate:
+        request = self._request
+        old = request.old
+        if isinstance(old, Stored):
+            reason = self._why_not_stored(old)
+            if not reason:
+                return self._against_stored(old, hard=hard, share=share)
+            rebuilt = find_stored_artefact(old)
+            if rebuilt is None:
+                reason += f"; {old.name}, of which it was taken, is not here to be measured again"
+                return Gate(name=MEASURED_LATENCY, verdict=INCONCLUSIVE, hard=hard, detail=reason)
+            self._notes.append(f"{reason}; {old.name} is measured again instead")
+            old = rebuilt
+        assert isinstance(old, Artefact)
+        trio = [old, request.new, old]
+        decision = decide(lambda: measure_round(trio, request.options), request.rule(share), progress=self._progress)
+        return _measured_gate(decision, request.max_slowdown, hard=hard)
+
+    def _why_not_stored(self, stored: Stored) -> str:
+        """Why the stored times cannot be compared with times of this machine, "" if they can."""
+        if stored.fingerprint is None or stored.logs is None or stored.anchor_logs is None:
+            return f"{stored.path} holds no times"
+        start = self._probe()
+        if (start.shape, start.dtype) != (stored.shape, stored.dtype):
+            raise InputError(
+                f"{self._request.new.name} takes {start.dtype} {_shape(start.shape)}, but {stored.path} was measured "
+                f"with {stored.dtype} {_shape(stored.shape)}; only networks with the same input can be compared"
+            )
+        here = take_fingerprint(runtimes=(start.runtime,), threads=self._request.options.threads)
+        differences = here.differences(stored.fingerprint)
+        return f"{stored.path} is of another machine or setting ({'; '.join(differences)})" if differences else ""
+
+    def _probe(self) -> Start:
+        return measure_round([self._request.new], replace(self._request.options, cycles=1)).starts[0]
+
+    def _against_stored(self, stored: Stored, *, hard: bool, share: float) -> Gate:
+        request = self._request
+        self._notes.append(
+            f"compared with times stored in {stored.path}, both relative to the anchor network; a comparison with the "
+            "artefact itself is sharper"
+        )
+        with anchor_file() as path:
+            anchor = Artefact(name="the anchor", path=path, runtime="onnxruntime")
+            options = replace(request.options, same_input=False)
+            decision = decide(
+                lambda: measure_round([anchor, request.new], options),
+                request.rule(share),
+                judge=lambda rounds: _compare_stored(rounds, stored),
+                progress=self._progress,
+            )
+        return _measured_gate(decision, request.max_slowdown, hard=hard)
+
+    def _absolute(self, *, hard: bool, share: float) -> Gate:
+        request = self._request
+        assert request.max_latency_ms is not None
+        limit = request.max_latency_ms
+        pair = [request.new, request.new]
+        decision = decide(
+            lambda: measure_round(pair, request.options),
+            replace(request.rule(share), max_slowdown=0.0),
+            judge=lambda rounds: _compare_limit(rounds, limit_ms=limit),
+            progress=self._progress,
+        )
+        return _absolute_gate(decision, limit, hard=hard)
+
+
+def find_stored_artefact(stored: Stored) -> Artefact | None:
+    """Returns the artefact that a stored result was taken of, if it is still there and still the same.
+
+    It is looked for under its name, from the current folder and from that of the stored result.
+    """
+    for name in (Path(stored.name), stored.path.parent / stored.name):
+        if name.exists():
+            artefact = find_artefact(str(name), runtime=stored.runtime, shape=stored.shape)
+            if artefact.sha256 == stored.sha256:
+                return artefact
+    return None
+
+
+def _footprint_of(old: Artefact | Stored | None) -> Footprint | None:
+    if old is None:
+        return None
+    return old.footprint if isinstance(old, Stored) else read_footprint(old)
+
+
+def _footprint_gates(new: Footprint, old: Footprint | None, request: Request) -> Iterator[Gate]:
+    growth = request.max_slowdown if request.max_growth is None else request.max_growth
+    for name, label in UNITS.items():
+        before, after = getattr(old, name, None), getattr(new, name)
+        if before is None or after is None:
+            continue
+        limit = before * (1.0 + growth)
+        shown = f"{format_figure(name, before)} to {format_figure(name, after)}"
+        change = f" ({after / before - 1.0:+.1%})" if before else ""
+        yield Gate(
+            name=label,
+            verdict=PASSED if after <= limit else FAILED,
+            hard=True,
+            detail=f"{shown}{change}, at most {growth:+.1%} allowed",
+            old=before,
+            new=after,
+            limit=limit,
+        )
+
+
+def _table_gates(request: Request) -> Iterator[Gate]:
+    if request.table is None:
+        return
+    layers = layers_of(request.new)
+    if layers is None:
+        raise InputError(
+            f"{request.new.name} does not say which sub-network it is, so {request.table.device.name}'s table cannot "
+            "predict its latency; give a bundle or an ONNX file of nas2edge export"
+        )
+    new = request.table.estimate(layers)
+    of = f"by the {new.kind} table {request.table.device.name}"
+    name = f"table latency ({request.table.device.name})"
+    before = layers_of(request.old) if isinstance(request.old, Artefact) else None
+    if before is not None:
+        old_ms = request.table.estimate(before).ms
+        limit = old_ms * (1.0 + request.max_slowdown)
+        detail = (
+            f"{format_latency(old_ms)} to {format_latency(new.ms)} ({new.ms / old_ms - 1.0:+.1%}) {of}, at most "
+            f"{request.max_slowdown:+.1%} allowed"
+        )
+        verdict = PASSED if new.ms <= limit else FAILED
+        yield Gate(name=name, verdict=verdict, hard=True, detail=detail, old=old_ms, new=new.ms, limit=limit)
+    if request.max_latency_ms is not None:
+        verdict = PASSED if new.ms <= request.max_latency_ms else FAILED
+        detail = (
+            f"{format_latency(new.ms)} +- {format_latency(new.sigma_ms)} {of}, at most "
+            f"{format_latency(request.max_latency_ms)} allowed"
+        )
+        yield Gate(
+            name=f"{name}, absolute",
+            verdict=verdict,
+            hard=True,
+            detail=detail,
+            new=new.ms,
+            limit=request.max_latency_ms,
+        )
+
+
+def _measured_gate(decision: Decision, max_slowdown: float, *, hard: bool) -> Gate:
+    found = decision.comparison
+    figures = "" if found is None else (
+        f"{found.ratio.estimate - 1.0:+.1%} [{found.ratio.low - 1.0:+.1%}, {found.ratio.high - 1.0:+.1%}], at most "
+        f"{max_slowdown:+.1%} allowed; "
+    )  # fmt: skip
+    return Gate(
+        name=MEASURED_LATENCY,
+        verdict=decision.verdict,
+        hard=hard,
+        detail=figures + decision.reason + _advice(decision),
+        old=1.0,
+        new=None if found is None else found.ratio.estimate,
+        limit=1.0 + max_slowdown,
+        decision=decision,
+    )
+
+
+def _absolute_gate(decision: Decision, limit_ms: float, *, hard: bool) -> Gate:
+    found = decision.comparison
+    estimate, low, high = (
+        (None, None, None)
+        if found is None
+        else (limit_ms * value for value in (found.ratio.estimate, found.ratio.low, found.ratio.high))
+    )
+    figures = "" if estimate is None or low is None or high is None else (
+        f"{format_latency(estimate)} [{format_latency(low)}, {format_latency(high)}], at most "
+        f"{format_latency(limit_ms)} allowed; "
+    )  # fmt: skip
+    return Gate(
+        name=ABSOLUTE_LATENCY,
+        verdict=decision.verdict,
+        hard=hard,
+        detail=figures + decision.reason + _advice(decision),
+        new=estimate,
+        limit=limit_ms,
+        decision=decision,
+    )
+
+
+def _advice(decision: Decision) -> str:
+    return "; a longer --budget or a quieter machine decides" if decision.verdict == INCONCLUSIVE else ""
+
+
+def _skipped(reason: str) -> Gate:
+    return Gate(name=MEASURED_LATENCY, verdict=SKIPPED, hard=False, detail=reason)
+
+
+def _compare_stored(rounds: Sequence[Round], stored: Stored) -> Comparison:
+    """Of rounds of two rows, the anchor and the new network; the control is the anchor, now over then."""
+    assert stored.logs is not None and stored.anchor_logs is not None
+    logs = np.stack([found.logs for found in rounds])
+    control = difference_interval(logs[:, 0], stored.anchor_logs, confidence=DEFAULT_CONFIDENCE)
+    ratio = difference_interval(logs[:, 1] - logs[:, 0], stored.logs - stored.anchor_logs)
+    return Comparison(ratio=ratio.widen(abs(control.estimate)).map(_exp), control=control.map(_exp), rounds=len(rounds))
+
+
+def _compare_limit(rounds: Sequence[Round], *, limit_ms: float) -> Comparison:
+    """Of rounds of the new network in two processes: its latency over the limit, and one process over the other."""
+    logs: Array = np.stack([found.logs for found in rounds])
+    control = median_interval(logs[:, 1] - logs[:, 0])
+    ratio = median_interval(logs.mean(axis=1) - np.log(limit_ms / 1e3)).widen(abs(control.estimate))
+    return Comparison(ratio=ratio.map(_exp), control=control.map(_exp), rounds=len(rounds))
+
+
+def _exp(value: float) -> float:
+    return float(np.exp(min(value, 700.0)))
+
+
+def _shape(shape: Any) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,178 @@
+"""Do a latency table's rows still hold on the machine that it was measured on? A spot check of some of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas2edge.errors import TableError
+from nas2edge.latency.machine import Machine
+from nas2edge.latency.measure import ort_prepare
+from nas2edge.latency.protocol import Guard, Item, Measurement, Options, Prepare, measure
+from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
+
+HELD, DRIFTED, UNKNOWN = "held", "drifted", "inconclusive"
+RUNTIME = "ONNX Runtime"
+DEFAULT_ROWS = 12
+ROW_TOLERANCE, TABLE_TOLERANCE = 0.10, 0.05
+_SIGMAS = 3.0
+_LEAST_SHARE = 0.2  # as in nas2edge.latency.measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDrift:
+    """One row, as the table has it and as it is now.
+
+    Args:
+        key: The block.
+        table_ms: The row.
+        measured_ms: What it takes now.
+        allowed: How far their ratio may be from 1.
+        quiet: Whether the machine was left alone meanwhile; if not, the row does not count.
+    """
+
+    key: str
+    table_ms: float
+    measured_ms: float
+    allowed: float
+    quiet: bool
+
+    @property
+    def ratio(self) -> float:
+        """Now over then."""
+        return self.measured_ms / self.table_ms
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is off by more than is allowed."""
+        return self.quiet and abs(self.ratio - 1.0) > self.allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """A table's spot check.
+
+    Args:
+        device: Name of the table.
+        rows: Those that were measured.
+        changes: What is not as it was: the runtime's version, for example.
+    """
+
+    device: str
+    rows: tuple[RowDrift, ...]
+    changes: tuple[str, ...]
+
+    @property
+    def median_ratio(self) -> float | None:
+        """Of the rows that count; None if fewer than half of them do."""
+        ratios = [row.ratio for row in self.rows if row.quiet]
+        return float(np.median(ratios)) if len(ratios) * 2 >= len(self.rows) > 0 else None
+
+    @property
+    def verdict(self) -> str:
+        """ "drifted" if the median ratio or a row is off, "held" if not, "inconclusive" on a busy machine."""
+        if self.median_ratio is None:
+            return UNKNOWN
+        off = abs(self.median_ratio - 1.0) > TABLE_TOLERANCE
+        return DRIFTED if off or any(row.drifted for row in self.rows) else HELD
+
+    @property
+    def advice(self) -> str:
+        """What to measure again."""
+        if self.median_ratio is None:
+            return "the machine is too busy to tell; close other programs, pin the command to a free core, and repeat"
+        if abs(self.median_ratio - 1.0) > TABLE_TOLERANCE:
+            return "all rows have moved: measure the whole table again, with nas2edge profile --restart"
+        drifted = [row.key for row in self.rows if row.drifted]
+        if not drifted:
+            return ""
+        kinds = sorted({key.split()[0] for key in drifted})
+        return (
+            f"{len(drifted)} of {len(self.rows)} rows have moved ({', '.join(kinds)}); check more of them with --rows, "
+            "and if they stay off measure the table again, with nas2edge profile --restart"
+        )
+
+
+def why_not_here(table: LatencyTable, machine: Machine) -> str:
+    """Returns why a table's rows cannot be measured on this machine, "" if they can."""
+    device = table.device
+    if table.kind != MEASURED:
+        return f"its rows are {table.kind}, not measured"
+    if device.runtime != RUNTIME:
+        return f"it is of {device.runtime}; only {RUNTIME} is measured here"
+    if device.chip != machine.chip:
+        return f"it is of {device.chip}; this is {machine.chip}"
+    return ""
+
+
+def spot_check(
+    table: LatencyTable,
+    *,
+    rows: int = DEFAULT_ROWS,
+    seed: int = 0,
+    options: Options | None = None,
+    prepare: Prepare | None = None,
+    progress: Callable[[int, int], None] = lambda done, planned: None,
+) -> Drift:
+    """Measures some rows of a table again, by the protocol that made it.
+
+    Args:
+        table: A table of this machine, see `why_not_here`.
+        rows: How many rows, from the fastest to the slowest.
+        seed: Chooses them, and draws weights and the order.
+        options: How thoroughly; by default as `nas2edge profile`, with one pass of repair.
+        prepare: Builds a block for execution; by default ONNX Runtime.
+        progress: Called after each row with (done, planned) of the current pass.
+
+    Raises:
+        TableError: The table has no measured rows.
+    """
+    import onnxruntime as ort
+
+    rng = np.random.default_rng(seed)
+    options = options or replace(Options(), repairs=1)
+    chosen = _choose(table, rows, rng)
+    prepare = prepare or ort_prepare(rng, threads=table.device.threads or 1)
+    found = measure(
+        [Item(id=row.layer.key, layers=(row.layer,)) for row in chosen],
+        prepare=prepare,
+        guard=Guard(prepare((chosen[0].layer,)), []),
+        options=options,
+        rng=rng,
+        visits={},
+        save=lambda visits: None,
+        progress=progress,
+    )
+    session_ms = float(table.protocol.get("session_ms_taken_off_each_block", 0.0))
+    changes = []
+    if table.device.runtime_version != ort.__version__:
+        changes.append(f"{RUNTIME} {table.device.runtime_version} then, {ort.__version__} now")
+    return Drift(
+        device=table.device.name,
+        rows=tuple(_row_drift(row, found[row.layer.key], session_ms) for row in chosen),
+        changes=tuple(changes),
+    )
+
+
+def _choose(table: LatencyTable, n: int, rng: np.random.Generator) -> Sequence[TableRow]:
+    """One row at random of each of n equal parts, ordered by latency."""
+    measured = sorted((row for row in table.rows if row.status == MEASURED), key=lambda row: row.p50)
+    if not measured:
+        raise TableError(f"the table {table.device.name} has no measured rows to check")
+    parts = np.array_split(np.arange(len(measured)), min(n, len(measured)))
+    return [measured[int(rng.choice(part))] for part in parts]
+
+
+def _row_drift(row: TableRow, found: Measurement, session_ms: float) -> RowDrift:
+    off = min(session_ms, (1.0 - _LEAST_SHARE) * found.min)
+    sigma = math.hypot(row.rel_sigma, found.rel_sigma)
+    return RowDrift(
+        key=row.layer.key,
+        table_ms=row.p50,
+        measured_ms=found.p50 - off,
+        allowed=max(ROW_TOLERANCE, _SIGMAS * sigma),
+        quiet=found.quiet,
+    )
