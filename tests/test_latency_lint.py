@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from nas2edge import unique_layers
+from nas2edge import load_space, unique_layers
 from nas2edge.cli import main
 from nas2edge.errors import FormatError, TableError
-from nas2edge.latency import list_tables, load_table
+from nas2edge.latency import list_tables, load_table, write_table
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
 from nas2edge.latency.lint import lint_document, lint_file, lint_table, refuse_failing
 from nas2edge.latency.lint_rules import RULES
@@ -231,3 +231,21 @@ def test_command_as_json(folder):
     shown = json.loads(result.stdout)
     assert (result.exit_code, shown["format"], shown["device"]) == (2, "nas2edge.lint", "board")
     assert [finding["rule"] for finding in shown["findings"]] == ["N2E-L001", "N2E-L002"]
+
+
+def test_the_search_refuses_failing_tables_of_the_user_unless_forced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = replace(measured_table(unique_layers(load_space("attentivenas"))), device=replace(DEVICE, name="board"))
+    slow = replace(table.rows[0], min=90.0, p10=90.0, p50=90.0, p90=90.0)
+    write_table(tmp_path / "board.json", replace(table, rows=(slow, *table.rows[1:])))
+    command = ["search", "--space", "attentivenas", "--device", "board", "--tables", ".", "--latency", "100ms",
+               "--evaluations", "200"]  # fmt: skip
+
+    refused = CliRunner().invoke(main, command)
+    forced = CliRunner().invoke(main, [*command, "--force-table"])
+
+    assert refused.exit_code == 2
+    assert "the latency table 'board' fails lint: N2E-L011" in refused.stderr
+    assert "--force-table" in refused.stderr
+    assert forced.exit_code == 0
+    assert "warning: the latency table 'board' fails lint and is used all the same: N2E-L011" in forced.stderr

@@ -25,6 +25,7 @@ class Limits:
         alternatives: Sets of further limits, each with a sub-network of its own.
         latencies: The several values of --latency, one an alternative; none where there is but one.
         one_for_all: Whether the first alternative is all devices' limits, and the others each device's own.
+        warnings: What is wrong with tables that are used all the same.
     """
 
     tables: Mapping[str, LatencyTable]
@@ -32,6 +33,7 @@ class Limits:
     alternatives: tuple[tuple[Constraint, ...], ...] = ()
     latencies: tuple[float, ...] = ()
     one_for_all: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def parse_latencies(text: str) -> tuple[float, ...]:
@@ -55,6 +57,7 @@ def read_limits(
     confidence: float | None,
     one_for_all: bool,
     folder: Path | None,
+    force_table: bool = False,
 ) -> Limits:
     """Returns the limits that the options ask for.
 
@@ -65,10 +68,12 @@ def read_limits(
         confidence: Probability with which latencies keep their limits; None for the prediction itself.
         one_for_all: Whether to compare one sub-network for all devices with one for each.
         folder: Latency tables of the user's own.
+        force_table: Whether to use tables that fail lint.
     """
     own = _device_limits(devices)
     _check_latency(latency, own, confidence=confidence, one_for_all=one_for_all)
     tables = _load_tables(own, folder)
+    warnings = _lint(tables, folder, force=force_table)
     limits = {table.device.name: own[name] for name, table in tables.items()}
     margin = 0.5 if confidence is None else confidence
     by_device = {
@@ -88,16 +93,18 @@ def read_limits(
             constraints=tuple(counted),
             alternatives=(together, *map(tuple, each)),
             one_for_all=True,
+            warnings=warnings,
         )
     always = [one for name, some in by_device.items() for one in some if limits[name] is not None or len(latency) == 1]
     if len(latency) < 2:
-        return Limits(tables=loaded, constraints=(*always, *counted))
+        return Limits(tables=loaded, constraints=(*always, *counted), warnings=warnings)
     several = [some for name, some in by_device.items() if limits[name] is None]
     return Limits(
         tables=loaded,
         constraints=(*always, *counted),
         alternatives=tuple(zip(*several, strict=True)),
         latencies=latency,
+        warnings=warnings,
     )
 
 
@@ -143,3 +150,22 @@ def _load_tables(own: Mapping[str, float | None], folder: Path | None) -> dict[s
             raise InputError(f"--device {name} is {table.device.name}, which is given already; give each device once")
         loaded[name] = table
     return loaded
+
+
+def _lint(tables: Mapping[str, LatencyTable], folder: Path | None, *, force: bool) -> tuple[str, ...]:
+    """Refuses tables that fail lint; with `force`, returns what is wrong with them. Those that come along were linted.
+
+    Raises:
+        TableError: A table fails lint and `force` is not set.
+    """
+    if not tables:
+        return ()
+    from nas2edge.latency.lint import refuse_failing
+    from nas2edge.latency.registry import is_shipped
+
+    own = {name: table for name, table in tables.items() if not is_shipped(name, tables=folder)}
+    return tuple(
+        f"the latency table {name!r} fails lint and is used all the same: {finding.rule} {finding.message}"
+        for name, table in own.items()
+        for finding in refuse_failing(table, force=force)
+    )

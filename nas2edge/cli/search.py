@@ -60,6 +60,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--supernet", help=f"Weights to search: a run's folder or file.  [default: {DEFAULT_SUPERNET}]")
 @click.option("--space", "space_name", help="Search a space without weights: attentivenas.")
 @click.option("--tables", type=_PATH, help="Folder of latency tables of your own.")
+@click.option("--force-table", is_flag=True, help="Use latency tables that fail lint (see: nas2edge tables lint).")
 @click.option("--data", type=_PATH, help="Validation images of your own for --supernet.")
 @click.option(
     "--cache", type=_PATH, help="Folder for measured accuracies, from which a rerun goes on.  [default: --out's]"
@@ -93,6 +94,7 @@ def command(
     supernet: str | None,
     space_name: str | None,
     tables: Path | None,
+    force_table: bool,
     data: Path | None,
     cache: Path | None,
     threads: int | None,
@@ -122,7 +124,10 @@ def command(
         confidence=confidence,
         one_for_all=one_for_all,
         folder=tables,
+        force_table=force_table,
     )
+    for warning in limits.warnings:
+        result_console(as_json=True).print(f"warning: {warning}", markup=False)
     paths = check_outputs(out, front, latencies=limits.latencies)
     fixed = parse_fixed(fixes)
     source = find_accuracy(

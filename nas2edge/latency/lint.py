@@ -106,7 +106,7 @@ def refuse_failing(table: LatencyTable, *, force: bool = False) -> tuple[Finding
         named = "; ".join(f"{error.rule} {error.message}" for error in errors[:_NAMED])
         more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
         raise TableError(
-            f"the latency table {table.device.name!r} fails lint: {named}{more}. See all with: nas2edge tables lint; "
-            "measure again, or force its use"
+            f"the latency table {table.device.name!r} fails lint: {named}{more}. See all with: nas2edge tables "
+            "lint FILE; measure again, or use it all the same with --force-table"
         )
     return errors

@@ -64,11 +64,17 @@ def load_table(name: str, *, tables: Path | None = None) -> LatencyTable:
     """
     if Path(name).suffix == ".json":
         return read_table(Path(name))
-    paths = _paths(tables)
-    path = paths.get(name) or paths.get(ALIASES.get(name, ("", ""))[0])
-    if path is None:
-        raise UnknownNameError("device", name, [*paths, *_live_aliases(paths)], see="nas2edge devices")
-    return _read(path)
+    return _read(_find(name, tables))
+
+
+def is_shipped(name: str, *, tables: Path | None = None) -> bool:
+    """Returns whether `load_table` takes this name's table from those that come with nas2edge; these pass lint.
+
+    Raises:
+        UnknownNameError: There is no such table or alias.
+        InputError: The folder does not exist.
+    """
+    return Path(name).suffix != ".json" and _find(name, tables).parent == _shipped()
 
 
 def load_law(name: str) -> LatencyTable:
@@ -133,6 +139,14 @@ def _read(path: Path) -> LatencyTable:
 def _live_aliases(paths: dict[str, Path]) -> dict[str, str]:
     # A table of the alias's own name, such as a user's cpu.json, goes before the alias.
     return {alias: target for alias, (target, _) in ALIASES.items() if target in paths and alias not in paths}
+
+
+def _find(name: str, tables: Path | None) -> Path:
+    paths = _paths(tables)
+    path = paths.get(name) or paths.get(ALIASES.get(name, ("", ""))[0])
+    if path is None:
+        raise UnknownNameError("device", name, [*paths, *_live_aliases(paths)], see="nas2edge devices")
+    return path
 
 
 def _paths(tables: Path | None) -> dict[str, Path]:
