@@ -11,6 +11,7 @@ What may fail a build is a choice (`Request.mode`), since a shared machine canno
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 MODES = AUTO, MEASURED, DETERMINISTIC = "auto", "measured", "deterministic"
 SKIPPED = "skipped"
 EXIT_CODES = {FAILED: 6, INCONCLUSIVE: 5, PASSED: 0, SKIPPED: 0}
-MEASURED_LATENCY, ABSOLUTE_LATENCY = "measured latency", "measured latency, absolute"
+MEASURED_LATENCY, ABSOLUTE_LATENCY = "measured latency", "absolute latency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,18 +288,19 @@ def _footprint_of(old: Artefact | Stored | None) -> Footprint | None:
 
 def _footprint_gates(new: Footprint, old: Footprint | None, request: Request) -> Iterator[Gate]:
     growth = request.max_slowdown if request.max_growth is None else request.max_growth
+    allowed = "any growth allowed" if growth == math.inf else f"at most {growth:+.1%} allowed"
     for name, label in UNITS.items():
         before, after = getattr(old, name, None), getattr(new, name)
         if before is None or after is None:
             continue
-        limit = before * (1.0 + growth)
+        limit = math.inf if growth == math.inf else before * (1.0 + growth)
         shown = f"{format_figure(name, before)} to {format_figure(name, after)}"
         change = f" ({after / before - 1.0:+.1%})" if before else ""
         yield Gate(
             name=label,
             verdict=PASSED if after <= limit else FAILED,
             hard=True,
-            detail=f"{shown}{change}, at most {growth:+.1%} allowed",
+            detail=f"{shown}{change}, {allowed}",
             old=before,
             new=after,
             limit=limit,

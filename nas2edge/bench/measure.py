@@ -22,6 +22,7 @@ import numpy.typing as npt
 from nas2edge.bench.artefact import Artefact
 from nas2edge.bench.process import DEFAULT_TIME_LIMIT_S, Worker
 from nas2edge.errors import InputError
+from nas2edge.runtimes.operators import OperatorTime
 
 Array = npt.NDArray[np.float64]
 
@@ -127,6 +128,17 @@ def measure_round(artefacts: Sequence[Artefact], options: Options) -> Round:
         disturbed=disturbed,
         seconds=perf_counter() - started,
     )
+
+
+def profile_operators(artefact: Artefact, options: Options, *, runs: int = 50) -> list[OperatorTime]:
+    """Profiles an artefact in a process of its own; returns its operators in order of execution.
+
+    Raises:
+        RuntimeFailedError: Its runtime has no profiler that is read here, or it failed.
+    """
+    with Worker(artefact.name, artefact.runtime, time_limit_s=options.time_limit_s) as worker:
+        worker.ask(path=str(artefact.path), threads=options.threads, shape=artefact.shape, seed=options.seed)
+        return [OperatorTime(**entry) for entry in worker.ask(do="operators", runs=runs)["operators"]]
 
 
 def check_same_input(artefacts: Sequence[Artefact], starts: Sequence[Start]) -> None:

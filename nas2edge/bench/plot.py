@@ -36,23 +36,29 @@ def plot_distributions(results: Sequence[Result], path: Path, *, title: str) -> 
 
     timed = [(result, result.timing) for result in results if result.timing is not None]
     low = min(timing.min for _, timing in timed)
-    high = max(min(timing.max, 1.25 * timing.p99) for _, timing in timed)
-    bins = np.linspace(low - 0.02 * (high - low), high, _BINS)
+    high = max(timing.max for _, timing in timed)
+    bins = np.geomspace(0.98 * low, 1.02 * high, _BINS)
     figure = Figure(figsize=(8.0, 1.2 + 1.5 * len(timed)), dpi=120)
     axes = figure.subplots(len(timed), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (result, timing) in zip(axes, timed, strict=True):
-        axis.hist(np.clip(result.sample, None, high), bins=bins, color="#4c78a8", alpha=0.75)
+        axis.hist(result.sample, bins=bins, color="#4c78a8", alpha=0.75)
         for name, style in _MARKS:
             value = getattr(timing, name)
-            if value <= high:
-                axis.axvline(value, color="black", linewidth=1.0, linestyle=style, label=f"{name} {value:.4g} ms")
+            axis.axvline(value, color="black", linewidth=1.0, linestyle=style, label=f"{name} {value:.4g} ms")
+        axis.set_xscale("log")
         axis.set_title(f"{result.artefact.name}, {result.runtime}", fontsize=9, loc="left")
         axis.set_yticks([])
         axis.legend(fontsize=8, loc="upper right", framealpha=0.9)
         for side in ("top", "left", "right"):
             axis.spines[side].set_visible(False)
-    axes[-1].set_xlabel(f"milliseconds a run; slower runs than {high:.3g} ms stand in the last bar")
+    axes[-1].set_xlabel("milliseconds a run, on a logarithmic axis")
+    axes[-1].xaxis.set_major_formatter(_plain)
+    axes[-1].xaxis.set_minor_formatter(_plain if high < 8.0 * low else "")
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()
     with atomic_path(path) as part:
         FigureCanvasAgg(figure).print_figure(part, format="png")
+
+
+def _plain(value: float, position: int | None) -> str:
+    return f"{value:g}"

@@ -17,7 +17,7 @@ import numpy as np
 from nas2edge._version import __version__
 from nas2edge.bench.artefact import Artefact
 from nas2edge.bench.fingerprint import Fingerprint
-from nas2edge.bench.footprint import Footprint
+from nas2edge.bench.footprint import Footprint, read_footprint
 from nas2edge.bench.measure import Array, Round
 from nas2edge.bench.stats import Interval, median_interval
 from nas2edge.errors import FormatError
@@ -175,6 +175,22 @@ def make_result(
         logs=np.stack([found.logs[index] for found in rounds]),
         anchor_logs=None if anchor is None else np.stack([found.logs[anchor] for found in rounds]),
         sample=tuple(kept.tolist()),
+    )
+
+
+def untimed_result(artefact: Artefact) -> Result:
+    """Returns an artefact's costs that need no clock, and no times.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    return Result(
+        artefact=artefact,
+        sha256=artefact.sha256,
+        runtime="",
+        shape=artefact.shape or (),
+        dtype="",
+        footprint=read_footprint(artefact),
     )
 
 

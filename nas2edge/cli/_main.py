@@ -20,6 +20,8 @@ _COMMANDS = {
     "search": "Find the best sub-network for a device and its limits.",
     "report": "Show a search's front as one HTML page that opens offline.",
     "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
+    "bench": "Time networks on this machine, and compare them.",
+    "check": "Gate a network's latency and costs in CI, without crying wolf.",
     "train": "Train a supernet on a folder of images.",
     "import": "Read a published checkpoint of AlphaNet or AttentiveNAS.",
     "predictor": "Fit a small model of a supernet's accuracies.",
