@@ -37,7 +37,7 @@ def test_targets_of_other_packages_are_found_but_ours_win(monkeypatch):
     other = load_exporter("onnx")
     monkeypatch.setattr(registry, "_others", lambda: {"theirs": _Entry(other), "trt": _Entry(other)})
 
-    assert target_names() == ("ncnn", "onnx", "openvino", "ort", "theirs", "trt")
+    assert target_names() == ("ncnn", "onnx", "openvino", "ort", "tflite", "theirs", "trt")
     assert load_exporter("theirs") is other
     assert load_exporter("trt").name == "trt"
 

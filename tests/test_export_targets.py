@@ -1,5 +1,6 @@
 """The targets that run on this machine: each one's artefact computes what the ONNX file does, or is refused clearly."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
 from nas2edge.runtimes import open_session, run_all
 from nas2edge.space import SearchSpace
+from nas2edge.spaces import load_space
 
 PACKAGES = {"openvino": ("openvino",), "ncnn": ("ncnn", "pnnx"), "ort": ("onnxruntime",)}
 FIXED, RANGE = (1, 1, 1), (1, 2, 4)
@@ -153,3 +155,48 @@ def test_a_damaged_artefact_is_said_to_be_so(tmp_path, tiny_space):
 
     with pytest.raises(RuntimeFailedError, match="does not load the model"):
         exporter.run(artefact, images(tiny_space))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2])
+def test_tflite_computes_what_the_onnx_file_does(n, tmp_path, tiny_space):
+    """The converter itself takes some ten seconds of imports."""
+    pytest.importorskip("ai_edge_litert", reason="pip install 'nas2edge[tflite]'")
+    model, given = write_model(tmp_path, tiny_space, batch=n), images(tiny_space)
+    with open_session(model, runtime="onnxruntime") as session:
+        expected = run_all(session, given)
+
+    exporter = load_exporter("tflite")
+    artefact = exporter.build(model, batch=(n, n, n))
+
+    np.testing.assert_allclose(exporter.run(artefact, given), expected, atol=1e-5 * abs(expected).max())
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.tflite"}
+
+
+@pytest.mark.parametrize("space", ["tiny", "attentivenas"])
+def test_the_module_that_tflite_is_made_from_computes_what_the_onnx_file_does(space, tmp_path):
+    torch = pytest.importorskip("torch")
+    from nas2edge.exporters._litert_convert import OnnxModule
+
+    layers = plan(load_space(space), load_space(space).smallest())
+    model = network_model(layers, random_weights(layers, np.random.default_rng(0)))
+    given = np.random.default_rng(1).standard_normal((1, 3, layers[0].hw_in, layers[0].hw_in)).astype(np.float32)
+    with open_session(model.SerializeToString(), runtime="onnxruntime") as session:
+        expected = session.run(given)
+
+    with torch.no_grad():
+        got = OnnxModule(model)(torch.from_numpy(given)).numpy()
+
+    np.testing.assert_allclose(got, expected, atol=1e-5 * abs(expected).max())
+
+
+def test_an_operator_that_tflite_is_not_given_is_named(tmp_path):
+    for package in ("litert_torch", "ai_edge_litert"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip("pip install 'nas2edge[tflite]'")
+    node = helper.make_node("Cos", ["images"], ["logits"])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("images", "logits")]
+    onnx.save(helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:])), tmp_path / "model.onnx")
+
+    with pytest.raises(EngineNotBuiltError, match="no tflite artefact was made: Cos is not translated"):
+        load_exporter("tflite").build(tmp_path / "model.onnx", batch=FIXED)

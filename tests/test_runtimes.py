@@ -136,6 +136,7 @@ def test_an_unknown_runtime_is_refused():
         ("a.xml", "openvino"),
         ("a.param", "ncnn"),
         ("a.pt", "torch"),
+        ("a.tflite", "litert"),
     ],
 )
 def test_the_runtime_follows_from_the_suffix(name, runtime):
@@ -144,5 +145,5 @@ def test_the_runtime_follows_from_the_suffix(name, runtime):
 
 
 def test_a_suffix_that_nothing_loads_is_refused():
-    with pytest.raises(InputError, match=r"no runtime here loads a.tflite; expected a file that ends in .onnx"):
-        runtime_of(Path("a.tflite"))
+    with pytest.raises(InputError, match=r"no runtime here loads a.mlmodel; expected a file that ends in .onnx"):
+        runtime_of(Path("a.mlmodel"))

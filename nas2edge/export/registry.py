@@ -21,6 +21,7 @@ _BUILT_IN = {
     "onnx": "nas2edge.exporters.onnx:OnnxExporter",
     "openvino": "nas2edge.exporters.openvino:OpenVinoExporter",
     "ort": "nas2edge.exporters.ort:OrtExporter",
+    "tflite": "nas2edge.exporters.tflite:TfliteExporter",
     "trt": "nas2edge.exporters.tensorrt:TensorRTExporter",
 }
 

@@ -24,6 +24,7 @@ _ENTRIES = {
     "onnxruntime": _Entry(module="ort", packages=(), extra="", suffixes=(".onnx", ".ort")),
     "openvino": _Entry(module="openvino", packages=("openvino",), extra="openvino", suffixes=(".xml", ".onnx")),
     "ncnn": _Entry(module="ncnn", packages=("ncnn",), extra="ncnn", suffixes=(".param",)),
+    "litert": _Entry(module="litert", packages=("ai_edge_litert",), extra="tflite", suffixes=(".tflite",)),
     "torch": _Entry(module="pytorch", packages=("torch",), extra="export", suffixes=(".pt2", ".pt")),
 }
 RUNTIMES = tuple(_ENTRIES)
@@ -35,8 +36,8 @@ def open_session(model: Path | bytes, *, runtime: str, threads: int = 1) -> Sess
 
     Args:
         model: A file that the runtime reads: ONNX for onnxruntime and openvino, IR (.xml) for openvino, .ort for
-            onnxruntime, .param with its .bin beside it for ncnn, .pt2 (torch.export) or TorchScript (.pt) for torch.
-            Or an ONNX model's bytes.
+            onnxruntime, .param with its .bin beside it for ncnn, .tflite for litert, .pt2 (torch.export) or TorchScript
+            (.pt) for torch. Or an ONNX model's bytes.
         runtime: One of `RUNTIMES`.
         threads: Threads that one run may use.
 
