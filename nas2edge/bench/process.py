@@ -50,6 +50,11 @@ class Worker:
         )
         self._buffer = b""
 
+    @property
+    def returncode(self) -> int | None:
+        """How the process ended, as `subprocess` has it; None while it runs."""
+        return self._process.poll()
+
     def ask(self, **request: Any) -> dict[str, Any]:
         """Sends a request and returns the reply; see `nas2edge.bench._worker`.
 
