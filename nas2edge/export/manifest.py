@@ -16,10 +16,12 @@ from typing import Any
 
 from nas2edge._version import __version__
 from nas2edge.costs import Costs
-from nas2edge.export.bundle import FORMAT, MANIFEST_NAME, VERSION
-from nas2edge.export.exporter import Artefact, BatchRange
-from nas2edge.subnet_file import SubnetFile, subnet_to_dict
-from nas2edge.supernet.weights_file import SupernetInfo
+from nas2edge.export.bundle import FORMAT, MANIFEST_NAME, MODEL_NAME, VERSION
+from nas2edge.export.exporter import Artefact
+from nas2edge.export.preprocess import PIXELS_NAME, rule_of
+from nas2edge.export.request import ExportRequest
+from nas2edge.graph import INPUT_NAME
+from nas2edge.subnet_file import subnet_to_dict
 
 _TOOLS = ("torch", "numpy", "onnx", "onnxruntime", "onnxsim")
 
@@ -27,52 +29,41 @@ _COMPARE = """\
 python - <<'END'
 import numpy as np, onnxruntime as ort
 recorded = np.load("parity.npz")
-session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-size = session.get_inputs()[0].shape[0]
-size = size if isinstance(size, int) else 1
-got = [session.run(None, {"images": np.repeat(image[None], size, axis=0)})[0][0] for image in recorded["images"]]
-print("greatest difference:", abs(np.stack(got) - recorded["logits"]).max())
+session = ort.InferenceSession("MODEL", providers=["CPUExecutionProvider"])
+source = session.get_inputs()[0]
+size = source.shape[0] if isinstance(source.shape[0], int) else 1
+got = [session.run(None, {source.name: np.repeat(image[None], size, axis=0)})[0][0] for image in recorded["images"]]
+print("greatest difference:", abs(np.stack(got) - recorded["RECORDED"]).max())
 END"""
 
 
 def manifest_dict(
-    folder: Path,
-    *,
-    file: SubnetFile,
-    supernet: SupernetInfo,
-    targets: Sequence[str],
-    opset: int,
-    batch: BatchRange,
-    costs: Costs,
-    artefacts: Sequence[Artefact],
-    unhashed: Sequence[str],
+    folder: Path, request: ExportRequest, *, costs: Costs, artefacts: Sequence[Artefact], unhashed: Sequence[str]
 ) -> dict[str, Any]:
     """Returns manifest.json for the files that lie in a folder.
 
     Args:
         folder: The bundle.
-        file: The sub-network.
-        supernet: Where its weights are from.
-        targets: What was asked for.
-        opset: Of the ONNX file.
-        batch: Batch sizes that the artefacts take.
+        request: What was asked for.
         costs: Of one image.
         artefacts: What can be run.
         unhashed: Names of files that differ from build to build, of which a hash would mean nothing.
     """
+    supernet, resolution = request.supernet.info, request.file.subnet.resolution
     return {
         "format": FORMAT,
         "version": VERSION,
-        "targets": list(targets),
-        "subnet": subnet_to_dict(file),
+        "targets": list(request.targets),
+        "precisions": list(request.precisions),
+        "subnet": subnet_to_dict(request.file),
         "supernet": {"source": supernet.source, "sha256": supernet.sha256},
-        "classes": list(supernet.classes),
-        "preprocess": preprocess_dict(supernet, file.subnet.resolution),
-        "opset": opset,
-        "batch": list(batch),
+        "classes": list(request.classes),
+        "preprocess": rule_of(supernet.preprocess, resolution, pixels=request.with_preprocess),
+        "opset": request.opset,
+        "batch": list(request.batch),
         "costs": asdict(costs),
         "artefacts": [_artefact_dict(artefact) for artefact in artefacts],
-        "commands": run_commands(targets, batch=batch, resolution=file.subnet.resolution),
+        "commands": run_commands(request),
         "files": {
             path.name: _file_dict(path, hashed=path.name not in unhashed)
             for path in sorted(folder.iterdir())
@@ -82,11 +73,13 @@ def manifest_dict(
     }
 
 
-def model_metadata(file: SubnetFile, supernet: SupernetInfo) -> dict[str, str]:
+def model_metadata(request: ExportRequest) -> dict[str, str]:
     """Returns what the ONNX file carries of its origin and of how to prepare its input."""
+    file, supernet = request.file, request.supernet.info
+    rule = rule_of(supernet.preprocess, file.subnet.resolution, pixels=request.with_preprocess)
     return {
-        "nas2edge.labels": json.dumps(list(supernet.classes)),
-        "nas2edge.preprocess": json.dumps(preprocess_dict(supernet, file.subnet.resolution)),
+        "nas2edge.labels": json.dumps(list(request.classes)),
+        "nas2edge.preprocess": json.dumps(rule),
         "nas2edge.space": file.space.name,
         "nas2edge.subnet": json.dumps(file.subnet.to_dict()),
         "nas2edge.subnet_id": file.subnet.id,
@@ -95,36 +88,52 @@ def model_metadata(file: SubnetFile, supernet: SupernetInfo) -> dict[str, str]:
     }
 
 
-def preprocess_dict(supernet: SupernetInfo, resolution: int) -> dict[str, Any]:
-    """Returns how an image becomes the input of the network."""
-    preprocess = supernet.preprocess
-    side = preprocess.image_size
-    resize = f"bicubic (a = -0.75, align_corners off, no antialias) from {side} to {resolution}, after normalising"
-    return {
-        "layout": "NCHW",
-        "colour": "RGB",
-        "scale": "divide by 255, subtract mean, divide by std",
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-        "crop": side,
-        "resize": "none" if side == resolution else resize,
-        "resolution": resolution,
-    }
-
-
-def run_commands(targets: Sequence[str], *, batch: BatchRange, resolution: int) -> dict[str, str]:
+def run_commands(request: ExportRequest) -> dict[str, str]:
     """Returns what to type in the bundle's folder, by purpose."""
-    commands = {"Compare model.onnx with the recorded outputs": _COMPARE}
-    if "trt" in targets:
-        shapes = "".join(
-            f" --{which}Shapes=images:{n}x3x{resolution}x{resolution}"
-            for which, n in zip(("min", "opt", "max"), batch, strict=True)
-            if batch[0] != batch[2]
+    commands = {}
+    for precision in dict.fromkeys(("fp32", *request.precisions)):
+        name, recorded = model_name(precision), recorded_name(precision)
+        what = f"Compare {name} with the recorded outputs"
+        commands[what] = _COMPARE.replace("MODEL", name).replace("RECORDED", recorded)
+    if "trt" in request.targets:
+        side, low_high = request.file.subnet.resolution, request.batch[0] != request.batch[2]
+        source, rest = (
+            (PIXELS_NAME, f"{side}x{side}x3") if request.with_preprocess else (INPUT_NAME, f"3x{side}x{side}")
         )
+        shapes = "".join(
+            f" --{which}Shapes={source}:{n}x{rest}"
+            for which, n in zip(("min", "opt", "max"), request.batch, strict=True)
+            if low_high
+        )
+        name = model_name(request.precisions[0])
         commands["Build and time an engine on a Jetson or another machine with TensorRT"] = (
-            f"trtexec --onnx=model.onnx --saveEngine=device.engine{shapes}"
+            f"trtexec --onnx={name} --saveEngine=device.engine{shapes}"
         )
     return commands
+
+
+def model_name(precision: str) -> str:
+    """Returns the name of the ONNX file of a precision."""
+    return MODEL_NAME if precision == "fp32" else f"model.{precision}.onnx"
+
+
+def recorded_name(precision: str) -> str:
+    """Returns what parity.npz calls the logits of a precision; "logits" are those of the float32 network."""
+    return "logits" if precision == "fp32" else f"logits_{precision}"
+
+
+def facts_of(request: ExportRequest, costs: Costs) -> dict[str, str]:
+    """Returns what the report's page says of the network."""
+    supernet, side = request.supernet.info, request.file.subnet.resolution
+    takes = f"float32 images (N, 3, {side}, {side}), RGB, normalised"
+    if request.with_preprocess:
+        takes = f"uint8 pixels (N, {side}, {side}, 3), RGB"
+    return {
+        "sub-network": f"{request.file.subnet.id} of space {request.file.space.name}",
+        "weights": f"{supernet.source}, sha256 {supernet.sha256}",
+        "input": f"{takes}: see preprocess in {MANIFEST_NAME}",
+        "size": f"{costs.macs:,} MACs, {costs.params:,} parameters",
+    }
 
 
 def tool_versions() -> dict[str, str]:

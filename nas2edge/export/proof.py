@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -52,6 +52,8 @@ class Proof:
         tolerance: Tolerance = FLOAT32,
         note: str = "",
         blamed: Callable[[], str] = str,
+        faults: Sequence[str] = (),
+        details: Mapping[str, Any] | None = None,
     ) -> ParityReport:
         """Adds the stage of a comparison.
 
@@ -62,6 +64,8 @@ class Proof:
             tolerance: What they may differ by.
             note: What else is to be said.
             blamed: Asked once the comparison has failed: where the networks part.
+            faults: What else is wrong; any fails the stage.
+            details: More for the JSON report.
 
         Raises:
             ParityError: They differ by more.
@@ -70,8 +74,10 @@ class Proof:
             said = f"it returns shape {other.shape}, expected {reference.shape}"
             self.add(name, FAILED, f"{note}: {said}" if note else said)
         report = compare(reference, other, tolerance=tolerance)
-        notes = [note] if report.passed else [note, blamed()]
-        self._add(parity_stage(name, report, seconds=self._lap(), note="; ".join(part for part in notes if part)))
+        notes = [note] if report.passed and not faults else [note, blamed()]
+        note = "; ".join(part for part in notes if part)
+        seconds = self._lap()
+        self._add(parity_stage(name, report, seconds=seconds, note=note, faults=faults, details=details or {}))
         return report
 
     def _add(self, stage: Stage) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas2edge.export.exporter import BatchRange
+from nas2edge.export.rows import Row
 from nas2edge.export.stages import Stage
 from nas2edge.graph import DEFAULT_OPSET
 from nas2edge.subnet_file import SubnetFile
@@ -28,6 +29,12 @@ class ExportRequest:
         batch: Batch sizes that the artefacts must take; equal for a fixed batch.
         force: Replace a bundle of another network.
         options: Of the targets, such as {"builder": "trtexec"}.
+        precisions: Names of the precisions; every target is built in each. The float32 file is written in any case.
+        max_drop: Points of top-1 that a precision may lose; None for its default.
+        calibrator: How int8 ranges are chosen: "auto", or a name of `ranges.CALIBRATORS`.
+        keep_fp32: Blocks, or layers as `<block>.<op>`, that stay in float32 in any precision.
+        with_preprocess: Let the ONNX file take pixels, uint8 (N, R, R, 3), and normalise them itself.
+        labels: Names of the classes, if not those of the supernet.
     """
 
     file: SubnetFile
@@ -40,6 +47,17 @@ class ExportRequest:
     batch: BatchRange = (1, 1, 1)
     force: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    precisions: tuple[str, ...] = ("fp32",)
+    max_drop: float | None = None
+    calibrator: str = "auto"
+    keep_fp32: tuple[str, ...] = ()
+    with_preprocess: bool = False
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.labels or self.supernet.info.classes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,11 +67,14 @@ class ExportResult:
     Args:
         folder: The bundle.
         stages: What was checked.
-        accuracy: Top-1 in percent, of the "network" and as "onnx", and how many "images" it was measured on.
+        accuracy: Top-1 in percent, of the "network", as "onnx", as "fp16" and "int8" if asked for, and how many
+            "images" it was measured on.
+        rows: What was made, by target and precision.
         engine_errors: Why there is no engine, by target; empty if all that was asked for was built.
     """
 
     folder: Path
     stages: list[Stage] = field(default_factory=list)
     accuracy: dict[str, float] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
     engine_errors: dict[str, str] = field(default_factory=dict)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from nas2edge.export.parity import ParityReport
+from nas2edge.export.rows import Row
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 PASSED, FAILED, SKIPPED, UNCHECKED = "passed", "failed", "skipped", "unchecked"
 """Unchecked: made, but what it computes was not compared, since it does not run on this machine."""
 
@@ -31,16 +34,38 @@ class Stage:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parity_stage(name: str, report: ParityReport, *, seconds: float, note: str = "") -> Stage:
-    """Returns the stage of a comparison."""
+def parity_stage(
+    name: str,
+    report: ParityReport,
+    *,
+    seconds: float,
+    note: str = "",
+    faults: Sequence[str] = (),
+    details: Mapping[str, Any] = _NOTHING,
+) -> Stage:
+    """Returns the stage of a comparison.
+
+    Args:
+        name: Of the stage.
+        report: What the comparison found.
+        seconds: How long it took.
+        note: What was done, in a few words.
+        faults: What else is wrong; any fails the stage.
+        details: More for the JSON report.
+    """
     said = f"max |d| {report.max_abs:.2g}, cosine {report.cosine:.7f}, top-1 agreement {report.top1_agreement:.2%}"
+    if report.tolerance.max_abs is None:
+        said = f"SQNR {report.sqnr_db:.1f} dB, cosine {report.cosine:.5f}, top-1 agreement {report.top1_agreement:.2%}"
     said += f" on {report.images} images"
-    summary = "; ".join(part for part in (note, said, report.explain()) if part)
-    verdict = PASSED if report.passed else FAILED
-    return Stage(name=name, verdict=verdict, summary=summary, seconds=seconds, details=report.to_dict())
+    summary = "; ".join(part for part in (note, said, report.explain(), *faults) if part)
+    verdict = PASSED if report.passed and not faults else FAILED
+    found = {**report.to_dict(), **({"faults": list(faults)} if faults else {}), **details}
+    return Stage(name=name, verdict=verdict, summary=summary, seconds=seconds, details=found)
 
 
-def report_dict(stages: list[Stage], *, subnet: Mapping[str, Any], accuracy: Mapping[str, float]) -> dict[str, Any]:
+def report_dict(
+    stages: Sequence[Stage], *, subnet: Mapping[str, Any], accuracy: Mapping[str, float], rows: Sequence[Row]
+) -> dict[str, Any]:
     """Returns report.json."""
     return {
         "format": "nas2edge.report",
@@ -48,6 +73,7 @@ def report_dict(stages: list[Stage], *, subnet: Mapping[str, Any], accuracy: Map
         "passed": all(stage.verdict != FAILED for stage in stages),
         "subnet": dict(subnet),
         "accuracy": dict(accuracy),
+        "made": [asdict(row) for row in rows],
         "stages": [
             {
                 "name": stage.name,
@@ -58,22 +84,3 @@ def report_dict(stages: list[Stage], *, subnet: Mapping[str, Any], accuracy: Map
             for stage in stages
         ],
     }
-
-
-def report_markdown(title: str, facts: Mapping[str, str], stages: list[Stage], commands: Mapping[str, str]) -> str:
-    """Returns report.md: what the network is, the verdict of each stage, and how to run it."""
-    failed = [stage.name for stage in stages if stage.verdict == FAILED]
-    lines = [f"# {title}", ""]
-    lines += [f"**Failed at: {failed[0]}.** This is not the network that was searched.", ""] if failed else []
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "| stage | verdict | what was found |", "|---|---|---|"]
-    lines += [f"| {stage.name} | {stage.verdict} | {_cell(stage.summary)} |" for stage in stages]
-    if commands:
-        lines += ["", "## Run it", ""]
-        for what, command in commands.items():
-            lines += [f"{what}:", "", "```sh", command, "```", ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -1,54 +1,33 @@
-"""The stages of the ONNX file: emit, simplify, accuracy."""
+"""The stages of the float32 ONNX file: emit, simplify, its input, its accuracy."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from nas2edge.export.blame import blame, onnx_blocks, torch_blocks
-from nas2edge.export.exporter import BatchRange
 from nas2edge.export.from_supernet import Frozen, torch_logits
 from nas2edge.export.inputs import STORED_IMAGES, Inputs
 from nas2edge.export.manifest import model_metadata
+from nas2edge.export.onnx_file import OnnxFile
+from nas2edge.export.preprocess import bake, differs, prepare
 from nas2edge.export.proof import Proof
-from nas2edge.export.registry import load_exporter
 from nas2edge.export.request import ExportRequest
 from nas2edge.export.simplify import simplify
 from nas2edge.export.stages import FAILED, PASSED, SKIPPED
+from nas2edge.export.variant import Variant, accuracy_of
 from nas2edge.graph import network_model
 
 MAX_ACCURACY_CHANGE = 0.1
 """Points of top-1 that a float32 export may gain or lose; one image may flip in any case."""
+MAX_ROUNDED_CHANGE = 0.5
+"""The same, where pixels are rounded after resizing, which the search did not do."""
 
 Array = npt.NDArray[np.float32]
-
-
-@final
-class OnnxFile:
-    """An ONNX file of the bundle, run by ONNX Runtime.
-
-    Args:
-        path: The file.
-        batch: Batch sizes that it takes.
-    """
-
-    def __init__(self, path: Path, batch: BatchRange) -> None:
-        self.path, self._batch = path, batch
-        self._exporter = load_exporter("onnx")
-
-    def write(self, model: onnx.ModelProto) -> None:
-        """Writes a model that onnx's own checker accepts."""
-        onnx.checker.check_model(model)
-        self.path.write_bytes(model.SerializeToString(deterministic=True))
-
-    def run(self, images: Array) -> Array:
-        """Returns its logits (N, classes)."""
-        return self._exporter.run(self._exporter.build(self.path, batch=self._batch), images)
 
 
 def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs, proof: Proof) -> onnx.ModelProto:
@@ -63,7 +42,7 @@ def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs,
         frozen.folded,
         opset=request.opset,
         batch=low if low == high else None,
-        metadata=model_metadata(request.file, request.supernet.info),
+        metadata=model_metadata(request),
     )
     few = inputs.sample[:STORED_IMAGES]
 
@@ -84,21 +63,73 @@ def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs,
     return simplified.model
 
 
-def check_accuracy(frozen: Frozen, file: OnnxFile, inputs: Inputs, proof: Proof) -> dict[str, float]:
-    """Measures the top-1 accuracy in percent of the frozen "network" and of the file as "onnx", on so many "images".
+def bake_preprocess(request: ExportRequest, model: onnx.ModelProto, file: OnnxFile) -> onnx.ModelProto:
+    """Writes the network with its preprocessing, if that was asked for."""
+    if not request.with_preprocess:
+        return model
+    baked = bake(model, request.supernet.info.preprocess)
+    file.write(baked)
+    return baked
+
+
+def check_input(frozen: Frozen, file: OnnxFile, inputs: Inputs, proof: Proof) -> None:
+    """Prepares images by the rule that the file itself carries, and runs it on what it was said to take.
 
     Raises:
-        ParityError: They differ by more than `MAX_ACCURACY_CHANGE`.
+        ParityError: The rule gives another input than the search used, or the file's own preprocessing is another.
     """
-    right = {"network": 0, "onnx": 0}
+    carried = {entry.key: entry.value for entry in onnx.load(file.path).metadata_props}
+    rule = json.loads(carried["nas2edge.preprocess"])
+    wrong = differs(inputs.fed, prepare(inputs.raw.pixels, rule))
+    what = f"{rule['dtype']} {rule['layout']} {rule['colour']}, mean {rule['mean']}, std {rule['std']}"
+    proof.compare(
+        "input",
+        frozen.logits,
+        file.run(inputs.fed),
+        note=f"as the file says: {what}; resize: {rule['resize']}",
+        faults=[f"images prepared by that rule are not those of the search: {wrong}"] if wrong else [],
+        blamed=lambda: (
+            "the fault lies before the first block, in the preprocessing" if rule["dtype"] == "uint8" else ""
+        ),
+    )
+
+
+def check_accuracy(
+    frozen: Frozen, model: onnx.ModelProto, file: OnnxFile, inputs: Inputs, proof: Proof, *, rounded: bool
+) -> tuple[Variant, float]:
+    """Measures the top-1 accuracy of the frozen network and of the file.
+
+    Args:
+        frozen: The network.
+        model: What the file holds.
+        file: The float32 file.
+        inputs: The images.
+        proof: Gets the stage.
+        rounded: Whether the file takes pixels that were rounded after resizing, which moves the accuracy a little.
+
+    Returns:
+        The file as a variant, and the frozen network's accuracy in percent.
+
+    Raises:
+        ParityError: They differ by more than is allowed.
+    """
+    expected, measured = [], []
     for part in inputs.parts():
-        right["network"] += int((torch_logits(frozen.net, part.prepared).argmax(axis=1) == part.labels).sum())
-        right["onnx"] += int((file.run(part.prepared).argmax(axis=1) == part.labels).sum())
-    before, after = (100.0 * right[name] / inputs.measured for name in ("network", "onnx"))
-    allowed = max(MAX_ACCURACY_CHANGE, 100.0 / inputs.measured)
+        expected.append(torch_logits(frozen.net, part.prepared))
+        measured.append(file.run(part.fed))
+    before, after = (accuracy_of(np.concatenate(found), inputs.labels) for found in (expected, measured))
+    allowed = max(MAX_ROUNDED_CHANGE if rounded else MAX_ACCURACY_CHANGE, 100.0 / inputs.measured)
     verdict = PASSED if abs(after - before) <= allowed + 1e-9 else FAILED
     of = "" if inputs.measured == inputs.total else f" of {inputs.total}"
     summary = f"top-1 {before:.2f} % before, {after:.2f} % as ONNX, on {inputs.measured}{of} validation images"
-    accuracy = {"network": before, "onnx": after, "images": inputs.measured}
-    proof.add("accuracy", verdict, summary, {**accuracy, "max_change": allowed, "passed": verdict == PASSED})
-    return accuracy
+    details = {"network": before, "onnx": after, "images": inputs.measured}
+    proof.add("accuracy", verdict, summary, {**details, "max_change": allowed, "passed": verdict == PASSED})
+    variant = Variant(
+        precision="fp32",
+        model=model,
+        file=file,
+        logits=file.run(inputs.fed),
+        measured=np.concatenate(measured),
+        accuracy=after,
+    )
+    return variant, before
