@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from nas2edge.costs import count_macs
 from nas2edge.device import Device
-from nas2edge.latency.protocol import Timed
+from nas2edge.latency.borders import Shape, shape_after, shape_before
+from nas2edge.latency.protocol import Item, Timed
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
 from nas2edge.plan import LayerSpec
 
@@ -30,19 +31,30 @@ def measured_table(layers: Sequence[LayerSpec]) -> LatencyTable:
 
 @dataclass
 class FakeMachine:
-    """Executes layers by formula; counts what it was asked to build.
+    """Executes items by formula; counts what it was asked to build.
 
     Args:
         session_ms: What entering and leaving costs, whatever the layers.
         slowdown: Factor on the time of the n-th build.
+        border_ms: What two thin convolutions around a map take, by value.
     """
 
     session_ms: float = 0.003
     slowdown: Callable[[int], float] = lambda build: 1.0
-    built: list[tuple[LayerSpec, ...]] = field(default_factory=list)
+    border_ms: float = 1e-6
+    built: list[Item] = field(default_factory=list)
 
-    def prepare(self, layers: Sequence[LayerSpec]) -> Timed:
-        self.built.append(tuple(layers))
-        factor = self.slowdown(len(self.built) - 1)
-        seconds = (self.session_ms + sum(map(layer_ms, layers))) * 1e-3 * factor
+    def prepare(self, item: Item) -> Timed:
+        self.built.append(item)
+        seconds = self.item_ms(item) * 1e-3 * self.slowdown(len(self.built) - 1)
         return lambda n: (n * seconds, n * seconds)
+
+    def item_ms(self, item: Item) -> float:
+        if item.border is not None:
+            return self.session_ms + self._ends_ms(item.border)
+        first, last = item.layers[0], item.layers[-1]
+        ends = self._ends_ms(shape_before(first)) + self._ends_ms(shape_after(last))
+        return self.session_ms + ends / 2 + sum(map(layer_ms, item.layers))
+
+    def _ends_ms(self, shape: Shape | None) -> float:
+        return 0.0 if shape is None else shape[0] ** 2 * shape[1] * self.border_ms

@@ -19,7 +19,7 @@ def _elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def machine(monkeypatch):
     fake = FakeMachine()
-    monkeypatch.setattr("nas2edge.latency.measure.ort_prepare", lambda rng, *, threads: fake.prepare)
+    monkeypatch.setattr("nas2edge.latency.measure.make_prepare", lambda target, **others: fake.prepare)
     return fake
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from nas2edge import load_space, unique_layers
 from nas2edge.errors import FormatError, InputError
+from nas2edge.latency.borders import border_shapes
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import build_table, profile_cpu
+from nas2edge.latency.measure import Request, build_table, profile_machine
 from nas2edge.latency.protocol import Options
+from nas2edge.latency.target import Target
 from tests.latency_fakes import DEVICE, FakeMachine, layer_ms
 from tests.search_spaces import small_space
 
@@ -17,19 +19,21 @@ QUICK = Options(time_per_row_s=0.001, warmup_s=1e-4, sample_s=1e-4)
 
 
 def build(machine, *, partial=None, options=QUICK, seed=0, progress=lambda done, planned: None):
-    return build_table([SPACE], prepare=machine.prepare, device=DEVICE, cache_mb=32.0, protocol={"tool": "a test"},
-                       date="2026-01-31", seed=seed, options=options, nets=20, rng=np.random.default_rng(0),
-                       partial=partial, progress=progress)  # fmt: skip
+    request = Request(spaces=(SPACE,), date="2026-01-31", seed=seed, options=options, nets=20, partial=partial)
+    return build_table(request, prepare=machine.prepare, device=DEVICE, cache_mb=32.0, protocol={"tool": "a test"},
+                       rng=np.random.default_rng(0), progress=progress)  # fmt: skip
 
 
-def test_rows_are_blocks_less_the_session_and_networks_get_it_once():
+def test_rows_are_blocks_without_the_ends_that_they_were_measured_between():
     table = build(FakeMachine(session_ms=0.003))
 
     assert {row.layer.key for row in table.rows} == {layer.key for layer in unique_layers(SPACE)}
-    assert all(row.p50 == pytest.approx(layer_ms(row.layer)) for row in table.rows)
-    assert table.calibration.overhead_ms == pytest.approx(0.003)
+    for row in table.rows:
+        # What entering and leaving costs stays with the stem and the head, half each: a network pays it once.
+        paid = {"first_conv": 0.0015, "mbpool": 0.0015}.get(row.layer.op, 0.0)
+        assert row.p50 == pytest.approx(layer_ms(row.layer) + paid)
+    assert table.calibration.overhead_ms == pytest.approx(0.0, abs=1e-6)
     assert table.calibration.slope == pytest.approx(1.0)
-    assert table.protocol["session_ms_taken_off_each_block"] == pytest.approx(0.003)
     (validation,) = table.validation
     assert (validation.space, validation.nets, validation.within_5) == ("small", 12, 1.0)
     assert validation.mape < 1e-6
@@ -49,7 +53,7 @@ def test_killed_measurements_resume(tmp_path):
     table = build(resumed, partial=partial)
 
     visited = 50  # saved every 25
-    whole = len(unique_layers(SPACE)) + 20 + 27
+    whole = len(unique_layers(SPACE)) + 20 + len(border_shapes(unique_layers(SPACE)))
     assert len(resumed.built) == 1 + 2 * whole - visited  # and the reference
     assert table.calibration.slope == pytest.approx(1.0)
 
@@ -73,16 +77,21 @@ def test_damaged_partial_files_are_refused(tmp_path):
         build(FakeMachine(), partial=partial)
 
 
-def test_this_machine_can_be_measured():
+@pytest.mark.parametrize(
+    ("runtime", "name"), [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"), ("ncnn", "ncnn")]
+)
+def test_this_machine_can_be_measured(runtime, name):
+    pytest.importorskip(runtime)
     space = load_space("tiny")
     layers = unique_layers(space)
+    request = Request(spaces=(space,), date="2026-01-31", nets=0, layers=(layers[0], layers[9], layers[-1]),
+                      options=replace(QUICK, retries=0, repairs=0))  # fmt: skip
 
-    table = profile_cpu([space], name="cpu", date="2026-01-31", nets=0, layers=[layers[0], layers[-1]],
-                        options=replace(QUICK, retries=0, repairs=0))  # fmt: skip
+    table = profile_machine(request, name="cpu", target=Target(runtime=runtime))
 
-    assert [row.status for row in table.rows] == ["measured", "measured"]
-    assert table.device.runtime == "ONNX Runtime"
-    assert table.device.threads == 1
+    assert [row.status for row in table.rows] == ["measured"] * 3
+    assert (table.device.runtime, table.device.threads, table.device.batch) == (name, 1, 1)
+    assert table.device.runtime_version
 
 
 def test_facts_of_a_machine_are_read_and_unknown_ones_left_open(tmp_path):

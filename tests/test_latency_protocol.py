@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas2edge import unique_layers
-from nas2edge.latency.protocol import Guard, Item, Options, Visit, Visits, measure, summarise
+from nas2edge.latency.protocol import Floor, Guard, Item, Options, Visit, Visits, measure, summarise
 from tests.latency_fakes import FakeMachine, layer_ms
 from tests.search_spaces import small_space
 
@@ -31,12 +31,12 @@ class Disturbed:
 
     during: frozenset[int]
     reference: Reference = field(default_factory=Reference)
-    machine: FakeMachine = field(default_factory=lambda: FakeMachine(session_ms=0.0))
+    machine: FakeMachine = field(default_factory=lambda: FakeMachine(session_ms=0.0, border_ms=0.0))
 
-    def prepare(self, layers):
+    def prepare(self, item):
         busy = len(self.machine.built) in self.during
         self.reference.busy = busy
-        timed = self.machine.prepare(layers)
+        timed = self.machine.prepare(item)
         return (lambda n: tuple(1.5 * seconds for seconds in timed(n))) if busy else timed
 
 
@@ -47,11 +47,11 @@ def run(device, *, reference=None, visits=None, options=QUICK, save=lambda visit
 
 
 def test_every_item_is_visited_in_two_sessions_of_different_order():
-    machine = FakeMachine(session_ms=0.0)
+    machine = FakeMachine(session_ms=0.0, border_ms=0.0)
 
     found = run(machine)
 
-    first, second = machine.built[:6], machine.built[6:]
+    first, second = [item.id for item in machine.built[:6]], [item.id for item in machine.built[6:]]
     assert len(machine.built) == 12
     assert set(first) == set(second) and first != second
     assert {key: result.p50 for key, result in found.items()} == pytest.approx(
@@ -67,7 +67,7 @@ def test_short_items_run_many_times_within_a_sample():
         calls.append(n)
         return n * 1.5e-6, n * 1.5e-6
 
-    measure(ITEMS[:1], prepare=lambda layers: timed, guard=Guard(Reference()), options=QUICK,
+    measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(Reference()), options=QUICK,
             rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
             progress=lambda done, planned: None)  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_samples_that_shared_the_core_are_dropped():
         preempted = next(calls) % 3 == 0
         return (n * 3e-4, n * 1e-4) if preempted else (n * 1e-4, n * 1e-4)
 
-    found = measure(ITEMS[:1], prepare=lambda layers: timed, guard=Guard(Reference()), options=QUICK,
+    found = measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(Reference()), options=QUICK,
                     rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
                     progress=lambda done, planned: None)  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_samples_that_shared_the_core_are_dropped():
 
 
 def test_items_that_never_have_the_core_alone_count_as_disturbed():
-    found = measure(ITEMS[:1], prepare=lambda layers: lambda n: (n * 2e-4, n * 1e-4), guard=Guard(Reference()),
+    found = measure(ITEMS[:1], prepare=lambda item: lambda n: (n * 2e-4, n * 1e-4), guard=Guard(Reference()),
                     options=QUICK, rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
                     progress=lambda done, planned: None)  # fmt: skip
 
@@ -141,9 +141,40 @@ def test_interrupted_measurements_go_on_where_they_stopped():
 def test_two_fastest_quiet_visits_count():
     visits = [VISIT, replace(VISIT, p50=1.04), replace(VISIT, p50=1.09), replace(VISIT, p50=0.96, reference=3.0)]
 
-    result = summarise(visits, floor=2.0, options=QUICK)
+    result = summarise(visits, floor=Floor(2.0), options=QUICK)
 
     assert result.quiet
     assert result.p50 == pytest.approx(1.02)
     assert result.rel_sigma == pytest.approx(0.04 / 1.02 / 2**0.5)
     assert result.n == 20
+
+
+def test_items_that_need_memory_are_measured_again_while_others_use_it():
+    copies = iter([1e-3] * 12 + [2e-3] * 6 + [1e-3] * 1000)  # three copies a check, before and after each visit
+    visits: Visits = {}
+
+    def memory(n):
+        seconds = next(copies)
+        return seconds, seconds
+
+    (item,) = [replace(ITEMS[0], streams=True)]
+    found = measure([item], prepare=FakeMachine().prepare, guard=Guard(Reference(), memory=memory), options=QUICK,
+                    rng=np.random.default_rng(0), visits=visits, save=lambda visits: None,
+                    progress=lambda done, planned: None)  # fmt: skip
+
+    assert [visit.memory for visit in visits[item.id]] == [1.0, 1.0]
+    assert found[item.id].quiet
+    busy = replace(VISIT, memory=1.2)
+    assert not summarise([busy, busy], floor=Floor(2.0, 1.0), options=QUICK).quiet
+    assert summarise([busy, busy], floor=Floor(2.0, 1.0), options=QUICK).rel_sigma == pytest.approx(0.2)
+
+
+def test_no_visit_starts_after_the_deadline():
+    machine = FakeMachine()
+
+    found = measure(ITEMS, prepare=machine.prepare, guard=Guard(Reference()), options=QUICK,
+                    rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
+                    progress=lambda done, planned: None, deadline=lambda: len(machine.built) >= 4)  # fmt: skip
+
+    assert set(found) == {item.id for item in machine.built}
+    assert len(found) == 4

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas2edge.errors import TableError
-from nas2edge.latency.machine import Machine
-from nas2edge.latency.measure import ort_prepare
-from nas2edge.latency.protocol import Guard, Item, Measurement, Options, Prepare, measure
+from nas2edge.errors import InputError, TableError
+from nas2edge.latency.items import block_items, border_items, rows_from
+from nas2edge.latency.machine import Machine, read_machine
+from nas2edge.latency.measure import Request, measure_items
+from nas2edge.latency.protocol import Measurement, Options, Prepare
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
+from nas2edge.latency.target import check_target, device_of, make_prepare, target_of
 
 HELD, DRIFTED, UNKNOWN = "held", "drifted", "inconclusive"
-RUNTIME = "ONNX Runtime"
 DEFAULT_ROWS = 12
 ROW_TOLERANCE, TABLE_TOLERANCE = 0.10, 0.05
 _SIGMAS = 3.0
-_LEAST_SHARE = 0.2  # as in nas2edge.latency.measure
+_SESSION = "session_ms_taken_off_each_block"  # in the protocol of older tables, which have no borders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +99,16 @@ class Drift:
 
 def why_not_here(table: LatencyTable, machine: Machine) -> str:
     """Returns why a table's rows cannot be measured on this machine, "" if they can."""
-    device = table.device
     if table.kind != MEASURED:
         return f"its rows are {table.kind}, not measured"
-    if device.runtime != RUNTIME:
-        return f"it is of {device.runtime}; only {RUNTIME} is measured here"
-    if device.chip != machine.chip:
-        return f"it is of {device.chip}; this is {machine.chip}"
-    return ""
+    if table.device.chip != machine.chip:
+        return f"it is of {table.device.chip}; this is {machine.chip}"
+    try:
+        target = target_of(table.device)
+        check_target(target)
+    except InputError as err:
+        return str(err)
+    return "its integer networks need images to be quantised with" if target.precision == "int8" else ""
 
 
 def spot_check(
@@ -124,36 +127,40 @@ def spot_check(
         rows: How many rows, from the fastest to the slowest.
         seed: Chooses them, and draws weights and the order.
         options: How thoroughly; by default as `nas2edge profile`, with one pass of repair.
-        prepare: Builds a block for execution; by default ONNX Runtime.
-        progress: Called after each row with (done, planned) of the current pass.
+        prepare: Builds items for execution; by default as the table's device says.
+        progress: Called after each visit with (done, planned) of the current pass.
 
     Raises:
         TableError: The table has no measured rows.
     """
-    import onnxruntime as ort
-
     rng = np.random.default_rng(seed)
-    options = options or replace(Options(), repairs=1)
     chosen = _choose(table, rows, rng)
-    prepare = prepare or ort_prepare(rng, threads=table.device.threads or 1)
-    found = measure(
-        [Item(id=row.layer.key, layers=(row.layer,)) for row in chosen],
-        prepare=prepare,
-        guard=Guard(prepare((chosen[0].layer,)), []),
-        options=options,
+    machine, target = read_machine(), target_of(table.device)
+    here = device_of(target, machine, name=table.device.name)
+    layers = {row.layer.key: replace(row.layer, name="block") for row in chosen}
+    bordered = _SESSION not in table.protocol
+    items = block_items(layers.values(), bordered=bordered)
+    found = measure_items(
+        [*items, *border_items(layers.values())] if bordered else items,
+        Request(spaces=(), date="", seed=seed, options=options or replace(Options(), repairs=1)),
+        prepare=prepare or make_prepare(target, rng=rng),
+        device=here,
+        cache_mb=machine.cache_mb,
         rng=rng,
-        visits={},
-        save=lambda visits: None,
         progress=progress,
     )
-    session_ms = float(table.protocol.get("session_ms_taken_off_each_block", 0.0))
-    changes = []
-    if table.device.runtime_version != ort.__version__:
-        changes.append(f"{RUNTIME} {table.device.runtime_version} then, {ort.__version__} now")
+    if bordered:
+        now = {row.layer.key: row for row in rows_from(layers, found)}
+    else:
+        now = {row.layer.key: _without_session(row, found, float(table.protocol[_SESSION])) for row in chosen}
     return Drift(
         device=table.device.name,
-        rows=tuple(_row_drift(row, found[row.layer.key], session_ms) for row in chosen),
-        changes=tuple(changes),
+        rows=tuple(_row_drift(row, now[row.layer.key], quiet=found[row.layer.key].quiet) for row in chosen),
+        changes=tuple(
+            f"{name.replace('_', ' ')}: {then or 'unknown'} then, {after or 'unknown'} now"
+            for name in ("runtime_version", "power_mode", "os")
+            if (then := getattr(table.device, name)) != (after := getattr(here, name))
+        ),
     )
 
 
@@ -166,13 +173,13 @@ def _choose(table: LatencyTable, n: int, rng: np.random.Generator) -> Sequence[T
     return [measured[int(rng.choice(part))] for part in parts]
 
 
-def _row_drift(row: TableRow, found: Measurement, session_ms: float) -> RowDrift:
-    off = min(session_ms, (1.0 - _LEAST_SHARE) * found.min)
-    sigma = math.hypot(row.rel_sigma, found.rel_sigma)
-    return RowDrift(
-        key=row.layer.key,
-        table_ms=row.p50,
-        measured_ms=found.p50 - off,
-        allowed=max(ROW_TOLERANCE, _SIGMAS * sigma),
-        quiet=found.quiet,
-    )
+def _without_session(row: TableRow, found: Mapping[str, Measurement], session_ms: float) -> TableRow:
+    """A block's time as older tables have it: what entering and leaving the runtime takes is off."""
+    measured = found[row.layer.key]
+    off = min(session_ms, 0.8 * measured.min)
+    return replace(row, p50=measured.p50 - off, rel_sigma=measured.rel_sigma, min=None, p10=None, p90=None)
+
+
+def _row_drift(row: TableRow, now: TableRow, *, quiet: bool) -> RowDrift:
+    allowed = max(ROW_TOLERANCE, _SIGMAS * math.hypot(row.rel_sigma, now.rel_sigma))
+    return RowDrift(key=row.layer.key, table_ms=row.p50, measured_ms=now.p50, allowed=allowed, quiet=quiet)

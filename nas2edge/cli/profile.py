@@ -15,6 +15,7 @@ import click
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
 from nas2edge.errors import InputError
 from nas2edge.latency.law import estimated_table
+from nas2edge.latency.partial import partial_path
 from nas2edge.latency.registry import USER_FOLDER, load_law
 from nas2edge.latency.table import LatencyTable
 from nas2edge.latency.table_file import write_table
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CPU = "cpu"
+# Those of nas2edge.latency.target, which --help must not wait for.
+RUNTIMES = ("onnxruntime", "openvino", "ncnn", "tensorrt", "tensorrt-rtx", "tflite")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @click.command("profile")
@@ -34,7 +38,13 @@ CPU = "cpu"
 @click.option("--space", "spaces", multiple=True, default=("tiny",), show_default=True,
               help="Space whose blocks are wanted; repeatable.")  # fmt: skip
 @click.option("--estimate", is_flag=True, help="Compute a known device's table by its law instead of measuring.")
+@click.option("--runtime", type=click.Choice(RUNTIMES), default="onnxruntime", show_default=True,
+              help="What executes the networks.")  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Of its arithmetic."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of an operator.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a run.")
 @click.option("--time-per-row", type=Quantity("DURATION", parse_duration_s), default="250ms", show_default=True,
               help="Timed runs of a block, over two sessions.")  # fmt: skip
 @click.option("--networks", type=click.IntRange(min=0), default=50, show_default=True,
@@ -49,7 +59,10 @@ def command(
     device: str,
     spaces: tuple[str, ...],
     estimate: bool,
+    runtime: str,
+    precision: str,
     threads: int,
+    batch: int,
     time_per_row: float,
     networks: int,
     seed: int,
@@ -80,22 +93,28 @@ def command(
             "or add --estimate for a table by a published law"
         )
     else:
-        from nas2edge.latency.measure import partial_path, profile_cpu
+        from nas2edge.latency.measure import Request, profile_machine
         from nas2edge.latency.protocol import Options
+        from nas2edge.latency.target import Target, check_target
 
+        target = Target(runtime=runtime, precision=precision, threads=threads, batch=batch)
+        check_target(target)
         partial = partial_path(path)
         if restart:
             partial.unlink(missing_ok=True)
+        request = Request(
+            spaces=tuple(loaded),
+            date=date,
+            seed=seed,
+            options=Options(time_per_row_s=time_per_row),
+            nets=networks,
+            partial=partial,
+        )
         with _progress() as progress:
-            table = profile_cpu(
-                loaded,
+            table = profile_machine(
+                request,
                 name=path.stem,
-                date=date,
-                threads=threads,
-                seed=seed,
-                options=Options(time_per_row_s=time_per_row),
-                nets=networks,
-                partial=partial,
+                target=target,
                 command=" ".join(["nas2edge", *sys.argv[1:]]),
                 progress=progress,
             )

@@ -1,22 +1,20 @@
-"""Measuring a table on this machine: every block alone through ONNX Runtime, and whole networks to calibrate it.
+"""Measuring a table on this machine: every block between thin ends, and whole networks to calibrate it.
 
-    t(row) = t(block alone) - session
+    t(row) = t(block between thin ends) - half of the ends' own time at either shape
 
-A block alone pays once more for entering and leaving the runtime. That cost is measured too, on chains of one, two and
-three equal blocks (one chain minus the growth from one to three), and taken off every row. What then still differs
-between a network and its sum is the calibration's part. docs/latency.md has the evidence for this choice.
+Ends are measured too, once for every shape that a block begins or ends with (`nas2edge.latency.borders`). What then
+still differs between a network and its sum is the calibration's part. docs/latency.md has the evidence for this choice.
 
->>> table = profile_cpu([load_space("tiny")], name="cpu", partial=Path("cpu.partial"))  # doctest: +SKIP
+>>> table = profile_machine([load_space("tiny")], name="cpu", partial=Path("cpu.partial"))  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,192 +22,245 @@ import numpy as np
 from nas2edge._version import __version__
 from nas2edge.costs import count_params
 from nas2edge.device import Device
-from nas2edge.errors import FormatError, InputError
-from nas2edge.files import read_document, write_json
 from nas2edge.latency.calibrate import fit_calibration, validate
+from nas2edge.latency.items import Net, block_items, border_items, draw_nets, rows_from, unique_blocks
 from nas2edge.latency.machine import Machine, read_machine
+from nas2edge.latency.partial import resume, saver
 from nas2edge.latency.protocol import (
     Guard,
     Item,
     Measurement,
     Options,
     Prepare,
-    Timed,
     Visits,
     measure,
-    visits_from_dict,
+    memory_copy,
 )
-from nas2edge.latency.table import MEASURED, LatencyTable, TableRow, Validation
-from nas2edge.plan import LayerSpec, plan, unique_layers
+from nas2edge.latency.table import MEASURED, LatencyTable, Validation
+from nas2edge.latency.target import Quantise, Target, check_target, describe, device_of, make_prepare
+from nas2edge.plan import LayerSpec
 from nas2edge.space import SearchSpace
 
-logger = logging.getLogger(__name__)
-
-PARTIAL_FORMAT, PARTIAL_VERSION = "nas2edge.latency_partial", 1
 DEFAULT_NETS = 50  # of each space; two fifths calibrate, the others validate
 _UNCALIBRATED_REL_SIGMA = 0.1
-_SESSION_CHAINS = tuple((hw, chs) for hw in (4, 6, 8) for chs in (16, 24, 32))
-_LEAST_SHARE = 0.2  # a row keeps at least this share of its block's time, however large the session's part
-_NET_SHARE = 2.0
-_SESSION_SHARE = 0.5
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Net:
-    """A whole network to measure: its item and the space that it was drawn from."""
-
-    space: str
-    item: Item
-    calibrates: bool
-
-
-def profile_cpu(
-    spaces: Sequence[SearchSpace],
-    *,
-    name: str,
-    date: str,
-    threads: int = 1,
-    seed: int = 0,
-    options: Options | None = None,
-    nets: int = DEFAULT_NETS,
-    layers: Sequence[LayerSpec] | None = None,
-    partial: Path | None = None,
-    command: str = "",
-    progress: Callable[[int, int], None] = lambda done, planned: None,
-) -> LatencyTable:
-    """Measures the blocks of spaces on this machine through ONNX Runtime, then calibrates and validates.
+class Request:
+    """What to measure, and how.
 
     Args:
         spaces: The spaces whose blocks and networks are measured.
-        name: Name of the table.
         date: ISO date.
-        threads: Threads inside an operator; operators run one after the other.
         seed: Draws networks, weights and the order.
         options: How thoroughly to measure.
         nets: Whole networks of each space; two fifths calibrate, the others validate.
         layers: Only these blocks, rather than all of the spaces.
         partial: File to save to on the way and to go on from, if it exists.
+    """
+
+    spaces: tuple[SearchSpace, ...]
+    date: str
+    seed: int = 0
+    options: Options = field(default_factory=Options)
+    nets: int = DEFAULT_NETS
+    layers: tuple[LayerSpec, ...] | None = None
+    partial: Path | None = None
+
+    @property
+    def blocks(self) -> dict[str, LayerSpec]:
+        """The blocks to measure, by key."""
+        return unique_blocks(self.spaces) if self.layers is None else {layer.key: layer for layer in self.layers}
+
+
+def no_progress(done: int, planned: int) -> None:
+    """Shows nothing."""
+
+
+def profile_machine(
+    request: Request,
+    *,
+    name: str,
+    target: Target | None = None,
+    quantise: Quantise | None = None,
+    command: str = "",
+    progress: Progress = no_progress,
+) -> LatencyTable:
+    """Measures the blocks of spaces on this machine, then calibrates and validates.
+
+    Args:
+        request: What to measure.
+        name: Name of the table.
+        target: Runtime, precision, threads and batch; ONNX Runtime, fp32, one thread and image by default.
+        quantise: Makes int8 graphs; needed for that precision.
         command: The command line, for the protocol.
         progress: Called with (done, planned) of the current pass.
 
     Raises:
-        InputError: The partial file belongs to another measurement, or cannot be written.
+        InputError: This machine cannot execute networks so; or the partial file belongs to another measurement, or
+            cannot be written.
         FormatError: The partial file cannot be read.
+        MissingDependencyError: The runtime's package is not installed.
     """
-    options = options or Options()
-    rng = np.random.default_rng(seed)
-    prepare = ort_prepare(rng, threads=threads)
+    target = target or Target()
+    check_target(target)
     machine = read_machine()
-    device = _device(machine, name=name, threads=threads)
+    rng = np.random.default_rng(request.seed)
     return build_table(
-        spaces,
-        prepare=prepare,
-        device=device,
+        request,
+        prepare=make_prepare(target, rng=rng, quantise=quantise),
+        device=device_of(target, machine, name=name),
         cache_mb=machine.cache_mb,
-        protocol={
-            "tool": f"nas2edge {__version__} profile",
-            "command": command,
-            "runtime_options": f"intra_op_num_threads={threads}, inter_op_num_threads=1, sequential, IO binding"
-            + ("" if threads == 1 else ", spinning as by default"),
-            "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            "governor": machine.governor or "unknown: the system does not tell",
-            "mhz_at_start": machine.mhz,
-            "cache_mb": machine.cache_mb,
-        },
-        date=date,
-        seed=seed,
-        options=options,
-        nets=nets,
-        layers=layers,
-        partial=partial,
+        protocol=protocol_of(target, machine, command=command),
         progress=progress,
         rng=rng,
     )
 
 
+def protocol_of(target: Target, machine: Machine, *, command: str) -> dict[str, Any]:
+    """Returns what a measurement here says of its circumstances."""
+    return {
+        "tool": f"nas2edge {__version__} profile",
+        "command": command,
+        "runtime_options": describe(target),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "governor": machine.governor or "unknown: the system does not tell",
+        "mhz_at_start": machine.mhz,
+        "cache_mb": machine.cache_mb,
+    }
+
+
 def build_table(
-    spaces: Sequence[SearchSpace],
+    request: Request,
     *,
     prepare: Prepare,
     device: Device,
     cache_mb: float | None,
     protocol: Mapping[str, Any],
-    date: str,
-    seed: int,
-    options: Options,
-    nets: int,
     rng: np.random.Generator,
-    layers: Sequence[LayerSpec] | None = None,
-    partial: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, planned: None,
+    progress: Progress = no_progress,
 ) -> LatencyTable:
-    """Does what `profile_cpu` does, for any runtime that `prepare` stands for.
+    """Does what `profile_machine` does, for any runtime that `prepare` stands for.
 
     Raises:
         InputError: The partial file belongs to another measurement, or cannot be written.
         FormatError: The partial file cannot be read.
     """
-    blocks = _unique(spaces) if layers is None else {layer.key: layer for layer in layers}
-    networks = [net for space in spaces for net in _draw_nets(space, nets, seed=seed)]
-    items = [Item(id=key, layers=(layer,)) for key, layer in blocks.items()]
-    items += [net.item for net in networks] + list(_session_items())
-    context = {
-        "device": device.to_dict() | {"clocks": ""},
-        "spaces": [space.digest for space in spaces],
-        "seed": seed,
-        "nets": nets,
-        "options": asdict(options),
-    }
-    visits = _resume(partial, context)
-    guard = Guard(prepare(_chain(16, 64, n=2)), [v.reference for entries in visits.values() for v in entries])
-    found = measure(
-        items,
-        prepare=prepare,
-        guard=guard,
-        options=options,
-        rng=rng,
-        visits=visits,
-        save=lambda visits: _save(partial, context, visits),
-        progress=progress,
-    )
-    session_ms = _session_ms(found)
-    rows = tuple(_row(layer, found[key], session_ms) for key, layer in blocks.items())
+    started = perf_counter()
+    blocks = request.blocks
+    networks = all_nets(request)
+    items = [*block_items(blocks.values()), *border_items(blocks.values()), *(net.item for net in networks)]
+    found = measure_items(items, request, prepare=prepare, device=device, cache_mb=cache_mb, rng=rng, progress=progress)
     table = LatencyTable(
         device=device,
         kind=MEASURED,
-        rows=rows,
+        rows=rows_from(blocks, found),
         rel_sigma=_UNCALIBRATED_REL_SIGMA,
-        date=date,
+        date=request.date,
         source="measured by nas2edge profile",
         licence="Apache-2.0",
         protocol={
             **protocol,
-            "warmup_s": options.warmup_s,
-            "time_per_row_s": options.time_per_row_s,
-            "sessions": options.sessions,
-            "drift_limit": options.drift_limit,
-            "spread_limit": options.spread_limit,
-            "seed": seed,
-            "session_ms_taken_off_each_block": round(session_ms, 6),
+            **protocol_entries(request),
+            "borders": "blocks between thin convolutions, whose own time is taken off",
             "disturbed_rows": sum(not found[key].quiet for key in blocks),
             "disturbed_networks": sum(not found[net.item.id].quiet for net in networks),
+            "seconds": round(perf_counter() - started),
         },
     )
     return calibrate(table, networks, found, cache_mb=cache_mb)
 
 
+def all_nets(request: Request) -> list[Net]:
+    """Returns the networks that a request asks for."""
+    return [net for space in request.spaces for net in draw_nets(space, request.nets, seed=request.seed)]
+
+
+def measure_items(
+    items: Sequence[Item],
+    request: Request,
+    *,
+    prepare: Prepare,
+    device: Device,
+    cache_mb: float | None,
+    rng: np.random.Generator,
+    progress: Progress = no_progress,
+    visits: Visits | None = None,
+    deadline: Callable[[], bool] = lambda: False,
+) -> dict[str, Measurement]:
+    """Measures items by the protocol, with the drift guards, saved on the way.
+
+    Args:
+        items: What to measure.
+        request: How; its partial file is gone on from unless `visits` are given.
+        prepare: Builds items.
+        device: What is measured; a partial file of another one is refused.
+        cache_mb: Last-level cache, which the copy in memory must exceed.
+        rng: Draws the order.
+        progress: Called with (done, planned) of the current pass.
+        visits: Visits that were made already.
+        deadline: Whether time is up; then what was visited at least once is returned.
+
+    Raises:
+        InputError: The partial file belongs to another measurement, or cannot be written.
+        FormatError: The partial file cannot be read.
+    """
+    context = partial_context(request, device)
+    visits = resume(request.partial, context) if visits is None else visits
+    memory = memory_copy(cache_mb) if any(item.streams for item in items) else None
+    guard = Guard(prepare(REFERENCE), memory=memory, visits=visits)
+    return measure(
+        items,
+        prepare=prepare,
+        guard=guard,
+        options=request.options,
+        rng=rng,
+        visits=visits,
+        save=saver(request.partial, context),
+        progress=progress,
+        deadline=deadline,
+    )
+
+
+def partial_context(request: Request, device: Device) -> dict[str, Any]:
+    """Returns what a partial file must agree with to be gone on from."""
+    return {
+        "device": device.to_dict() | {"clocks": ""},
+        "spaces": [space.digest for space in request.spaces],
+        "seed": request.seed,
+        "nets": request.nets,
+        "options": asdict(request.options),
+    }
+
+
+def protocol_entries(request: Request) -> dict[str, Any]:
+    """Returns how thoroughly was measured, for the table's protocol."""
+    options = request.options
+    return {
+        "warmup_s": options.warmup_s,
+        "time_per_row_s": options.time_per_row_s,
+        "sessions": options.sessions,
+        "drift_limit": options.drift_limit,
+        "memory_limit": options.memory_limit,
+        "spread_limit": options.spread_limit,
+        "seed": request.seed,
+    }
+
+
 def calibrate(
-    table: LatencyTable, nets: Sequence[_Net], found: Mapping[str, Measurement], *, cache_mb: float | None
+    table: LatencyTable, nets: Sequence[Net], found: Mapping[str, Measurement], *, cache_mb: float | None
 ) -> LatencyTable:
     """Fits the table's calibration on some measured networks, and validates it on the others."""
 
-    def columns(chosen: Sequence[_Net]) -> tuple[list[float], list[float], list[float]]:
+    def columns(chosen: Sequence[Net]) -> tuple[list[float], list[float], list[float]]:
         plain = [table.estimate(net.item.layers).ms for net in chosen]
         weights = [sum(map(count_params, net.item.layers)) * table.device.value_bytes / 1e6 for net in chosen]
         return plain, weights, [found[net.item.id].p50 for net in chosen]
 
     # Disturbed networks say more of the machine's other work than of the table; the protocol counts them.
-    quiet = [net for net in nets if found[net.item.id].quiet]
+    quiet = [net for net in nets if net.item.id in found and found[net.item.id].quiet]
     calibration = fit_calibration(*columns([net for net in quiet if net.calibrates]), cache_mb=cache_mb)
     calibrated = replace(table, calibration=calibration)
     validations: list[Validation] = []
@@ -225,147 +276,21 @@ def calibrate(
     return replace(calibrated, rel_sigma=rel_sigma, validation=tuple(validations))
 
 
-def ort_prepare(rng: np.random.Generator, *, threads: int) -> Prepare:
-    """Returns a function that builds layers with random weights as a session of ONNX Runtime on the CPU."""
-    import onnxruntime as ort
-
-    from nas2edge.graph import chain_model, network_model, random_weights
-
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    settings.log_severity_level = 3
-
-    def prepare(layers: Sequence[LayerSpec]) -> Timed:
-        weights = random_weights(layers, rng)
-        whole = layers[0].op == "first_conv" and layers[-1].op == "mbpool"
-        model = network_model(layers, weights) if whole else chain_model(layers, weights)
-        session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-        binding = session.io_binding()
-        (source,), (target,) = session.get_inputs(), session.get_outputs()
-        images = rng.standard_normal(source.shape, dtype=np.float32)
-        # Both ends are bound to memory of our own, so that a run copies nothing.
-        binding.bind_ortvalue_input(source.name, ort.OrtValue.ortvalue_from_numpy(images))
-        result = np.zeros(target.shape, dtype=np.float32)
-        binding.bind_ortvalue_output(target.name, ort.OrtValue.ortvalue_from_numpy(result))
-        run = session.run_with_iobinding
-
-        def timed(n: int) -> tuple[float, float]:
-            worked, start = thread_time(), perf_counter()
-            for _ in range(n):
-                run(binding)
-            elapsed = perf_counter() - start
-            # With more threads this one may rest while others compute, which says nothing.
-            return elapsed, thread_time() - worked if threads == 1 else elapsed
-
-        return timed
-
-    return prepare
-
-
-def partial_path(out: Path) -> Path:
-    """Returns where a measurement that will be written to `out` saves on the way."""
-    return out.with_suffix(".partial")
-
-
-def _unique(spaces: Sequence[SearchSpace]) -> dict[str, LayerSpec]:
-    return {layer.key: layer for space in spaces for layer in unique_layers(space)}
-
-
-def _draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[_Net]:
-    subnets = space.decode(space.sample(n, np.random.default_rng([seed, 1])))
-    for i, subnet in enumerate(subnets):
-        layers = plan(space, subnet)
-        item = Item(id=f"net {space.name} {subnet.id}", layers=layers, share=_NET_SHARE)
-        yield _Net(space=space.name, item=item, calibrates=i % 5 < 2)
-
-
-def _session_items() -> Iterator[Item]:
-    for hw, chs in _SESSION_CHAINS:
-        for n in (1, 2, 3):
-            yield Item(id=f"session hw={hw} chs={chs} n={n}", layers=_chain(hw, chs, n=n), share=_SESSION_SHARE)
-
-
-def _chain(hw: int, chs: int, *, n: int) -> tuple[LayerSpec, ...]:
-    return tuple(
-        LayerSpec(
-            name=f"chain.{i}",
-            op="mbconv",
-            hw_in=hw,
-            hw_out=hw,
-            in_chs=chs,
-            mid_chs=chs,
-            out_chs=chs,
-            kernel_size=3,
-            stride=1,
-            act="swish",
-            shortcut="identity",
-        )
-        for i in range(n)
-    )
-
-
-def _session_ms(found: Mapping[str, Measurement]) -> float:
-    costs = []
-    for hw, chs in _SESSION_CHAINS:
-        one, two, three = (found[f"session hw={hw} chs={chs} n={n}"].p50 for n in (1, 2, 3))
-        costs.append(two - (three - one))
-    return max(0.0, float(np.median(costs)))
-
-
-def _row(layer: LayerSpec, measured: Measurement, session_ms: float) -> TableRow:
-    off = min(session_ms, (1.0 - _LEAST_SHARE) * measured.min)
-    return TableRow(
-        layer=replace(layer, name=""),
-        p50=measured.p50 - off,
-        status=MEASURED,
-        rel_sigma=measured.rel_sigma * measured.p50 / (measured.p50 - off),
-        n=measured.n,
-        p10=measured.p10 - off,
-        p90=measured.p90 - off,
-        min=measured.min - off,
-        std=measured.std,
-    )
-
-
-def _device(machine: Machine, *, name: str, threads: int) -> Device:
-    import onnxruntime as ort
-
-    return Device(
+def _reference_block(name: str) -> LayerSpec:
+    return LayerSpec(
         name=name,
-        board=machine.board,
-        chip=machine.chip,
-        runtime="ONNX Runtime",
-        runtime_version=ort.__version__,
-        precision="fp32",
-        threads=threads,
-        power_mode=machine.governor,
-        clocks="" if machine.mhz is None else f"{machine.mhz:.0f} MHz as read at the start",
-        memory=machine.memory,
-        os=machine.os,
+        op="mbconv",
+        hw_in=16,
+        hw_out=16,
+        in_chs=64,
+        mid_chs=64,
+        out_chs=64,
+        kernel_size=3,
+        stride=1,
+        act="swish",
+        shortcut="identity",
     )
 
 
-def _resume(partial: Path | None, context: Mapping[str, Any]) -> Visits:
-    if partial is None or not partial.exists():
-        return {}
-    raw = read_document(partial, format=PARTIAL_FORMAT, version=PARTIAL_VERSION)
-    if raw.get("context") != context:
-        raise InputError(
-            f"{partial} was left by a measurement of another device, space or protocol; "
-            "go on with that one's options, or start over with --restart"
-        )
-    try:
-        visits = visits_from_dict(raw["visits"])
-    except (KeyError, TypeError, AttributeError) as err:
-        raise FormatError(f"{partial} is damaged: {err!r}; start over with --restart") from err
-    logger.info("going on from %s: %d items were visited", partial, len(visits))
-    return visits
-
-
-def _save(partial: Path | None, context: Mapping[str, Any], visits: Visits) -> None:
-    if partial is None:
-        return
-    entries = {name: [visit.to_dict() for visit in found] for name, found in visits.items()}
-    write_json(partial, {"format": PARTIAL_FORMAT, "version": PARTIAL_VERSION, "context": context, "visits": entries})
+REFERENCE = Item(id="reference", layers=(_reference_block("a"), _reference_block("b")))
+"""What the drift guard times."""

@@ -1,11 +1,12 @@
 """The measurement protocol, apart from any runtime: order, warm-up, repetition, drift guard, repair, resumption.
 
-Every *item* (a block, or a whole network) is visited in each of two sessions, each in an order of its own. Just
-before and just after a visit a reference block is timed: if that is slower than its floor by more than the drift limit,
-the machine was disturbed, and the item is visited again. Samples during which another process had the core (their CPU
-time is short of the time that passed) are dropped; a visit that has too few others counts as disturbed too. After the
-sessions, items whose quiet visits disagree are visited again. All repetition is bounded; what stays disturbed is kept
-with a wider error.
+Every *item* (a block, a border, or a whole network) is visited in each of two sessions, each in an order of its own.
+Just before and just after a visit a reference block is timed: if that is slower than its floor by more than the drift
+limit, the machine was disturbed, and the item is visited again. A block that stays in the cache says nothing of the
+memory, which other cores use too; so around items that need much of it a copy from memory to memory is timed as well.
+Samples during which another process had the core (their CPU time is short of the time that passed) are dropped; a visit
+that has too few others counts as disturbed too. After the sessions, items whose quiet visits disagree are visited
+again. All repetition is bounded; what stays disturbed is kept with a wider error.
 
 A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from time import perf_counter, thread_time
 from typing import Any, final
 
 import numpy as np
@@ -26,11 +28,12 @@ Timed = Callable[[int], tuple[float, float]]
 """Executes its item so many times in a row; returns the seconds that passed, and those that the core worked for it
 (the same number where that is unknown)."""
 
-Prepare = Callable[[Sequence[LayerSpec]], Timed]
-"""Builds consecutive layers for execution."""
+Prepare = Callable[["Item"], Timed]
+"""Builds an item for execution."""
 
 _FLOOR_PERCENTILE = 5.0
-_REFERENCE_SAMPLES = 7
+_REFERENCE_SAMPLES, _MEMORY_SAMPLES = 7, 3
+_LEAST_COPY_MB = 16.0
 _PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone
 _MIN_REL_SIGMA = 0.005
 
@@ -47,6 +50,7 @@ class Options:
         preempted_limit: Share of a sample that the core may work for others.
         warmup_s: Seconds of untimed runs before a visit, at least two runs.
         drift_limit: How much slower than its floor the reference may be.
+        memory_limit: How much slower than its floor the copy in memory may be.
         spread_limit: How much an item's two visits may differ.
         retries: Visits repeated at once after a disturbance.
         repairs: Further passes over the items that are disturbed or disagree.
@@ -60,6 +64,7 @@ class Options:
     preempted_limit: float = 0.02
     warmup_s: float = 0.01
     drift_limit: float = 0.03
+    memory_limit: float = 0.1
     spread_limit: float = 0.03
     retries: int = 1
     repairs: int = 3
@@ -72,13 +77,19 @@ class Item:
 
     Args:
         id: Its name in partial files.
-        layers: The layers.
+        layers: The layers; none for a border.
         share: Factor on the time spent on it.
+        border: Of a border between blocks (`nas2edge.latency.borders`), side and channels of its map.
+        streams: Whether it needs so much memory that neighbours on other cores matter.
+        bordered: Whether thin convolutions enclose it; whole networks have none in any case.
     """
 
     id: str
     layers: tuple[LayerSpec, ...]
     share: float = 1.0
+    border: tuple[int, int] | None = None
+    streams: bool = False
+    bordered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +100,7 @@ class Visit:
         n: Runs that were timed.
         reference: The slower of the reference's times before and after.
         alone: Whether no other process had the core during the samples.
+        memory: The slower of the times of the copy in memory before and after; 0 if it was not timed.
     """
 
     n: int
@@ -99,6 +111,7 @@ class Visit:
     std: float
     reference: float
     alone: bool
+    memory: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -113,7 +126,7 @@ class Measurement:
         n: Runs that were timed.
         min: Fastest run; p10, p50 and p90 are quantiles of the runs, std their standard deviation.
         rel_sigma: Expected relative error of p50, from the difference of the two visits and the disturbance.
-        quiet: Whether the reference was at its floor during both visits.
+        quiet: Whether the references were at their floors during both visits.
     """
 
     n: int
@@ -129,18 +142,34 @@ class Measurement:
 Visits = dict[str, list[Visit]]
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Times of the references on a quiet machine, in milliseconds.
+
+    Args:
+        reference: Of the reference block.
+        memory: Of the copy in memory; infinite if it was never timed.
+    """
+
+    reference: float
+    memory: float = math.inf
+
+
 @final
 class Guard:
-    """Times the reference block and remembers its floor.
+    """Times the references and remembers their floors.
 
     Args:
         reference: The reference block.
-        seen: Earlier times of it in milliseconds, from a measurement that is resumed.
+        memory: The copy in memory; None leaves it out.
+        visits: Visits of a measurement that is resumed.
     """
 
-    def __init__(self, reference: Timed, seen: Sequence[float] = ()) -> None:
-        self._reference = reference
-        self._seen = list(seen)
+    def __init__(self, reference: Timed, *, memory: Timed | None = None, visits: Visits | None = None) -> None:
+        earlier = [visit for entries in (visits or {}).values() for visit in entries]
+        self._reference, self._memory = reference, memory
+        self._seen = [visit.reference for visit in earlier]
+        self._seen_memory = [visit.memory for visit in earlier if visit.memory]
         self._runs = max(1, math.ceil(1e-4 / max(min(reference(1)[0] for _ in range(20)), 1e-9)))
         for _ in range(20):
             self.check()
@@ -151,10 +180,32 @@ class Guard:
         self._seen.append(float(np.median(samples)) * 1e3)
         return self._seen[-1]
 
+    def check_memory(self) -> float:
+        """Times the copy in memory now; returns milliseconds, 0 if there is none."""
+        if self._memory is None:
+            return 0.0
+        self._seen_memory.append(float(np.median([self._memory(1)[0] for _ in range(_MEMORY_SAMPLES)])) * 1e3)
+        return self._seen_memory[-1]
+
     @property
-    def floor(self) -> float:
-        """The reference's time on a quiet machine: a low percentile of all that were seen, in milliseconds."""
-        return float(np.percentile(self._seen, _FLOOR_PERCENTILE))
+    def floor(self) -> Floor:
+        """The references' times on a quiet machine: a low percentile of all that were seen."""
+        memory = float(np.percentile(self._seen_memory, _FLOOR_PERCENTILE)) if self._seen_memory else math.inf
+        return Floor(float(np.percentile(self._seen, _FLOOR_PERCENTILE)), memory)
+
+
+def memory_copy(cache_mb: float | None) -> Timed:
+    """Returns a copy between two arrays that no last-level cache holds."""
+    size = int(max(_LEAST_COPY_MB, cache_mb or 0.0) * 1e6)
+    source, target = np.ones(size, dtype=np.uint8), np.zeros(size, dtype=np.uint8)
+
+    def timed(n: int) -> tuple[float, float]:
+        worked, start = thread_time(), perf_counter()
+        for _ in range(n):
+            np.copyto(target, source)
+        return perf_counter() - start, thread_time() - worked
+
+    return timed
 
 
 def measure(
@@ -167,6 +218,7 @@ def measure(
     visits: Visits,
     save: Callable[[Visits], None],
     progress: Callable[[int, int], None],
+    deadline: Callable[[], bool] = lambda: False,
 ) -> dict[str, Measurement]:
     """Measures all items; returns one measurement an item.
 
@@ -179,27 +231,37 @@ def measure(
         visits: Visits of an interrupted measurement; they count, and new ones are appended.
         save: Called every so many visits with all of them.
         progress: Called after every visit of the sessions with (done, planned), and of the repairs likewise.
+        deadline: Whether time is up. Then no further visit starts, and items without one are left out.
     """
+
+    def visit_all(due: Sequence[Item]) -> None:
+        _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress,
+              deadline=deadline)  # fmt: skip
+
     for session in range(options.sessions):
         floor = guard.floor
-        due = [item for item in items if _count_quiet(visits.get(item.id, ()), floor=floor, options=options) <= session]
-        _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress)
+        visit_all(
+            [item for item in items if _count_quiet(visits.get(item.id, ()), floor=floor, options=options) <= session]
+        )
     for _ in range(options.repairs):
-        due = [item for item in items if _needs_repair(visits[item.id], floor=guard.floor, options=options)]
-        if not due:
+        floor = guard.floor
+        due = [item for item in items if _needs_repair(visits.get(item.id, ()), floor=floor, options=options)]
+        if not due or deadline():
             break
-        _pass(due, prepare=prepare, guard=guard, options=options, rng=rng, visits=visits, save=save, progress=progress)
+        visit_all(due)
     save(visits)
-    return {item.id: summarise(visits[item.id], floor=guard.floor, options=options) for item in items}
+    floor = guard.floor
+    return {item.id: summarise(visits[item.id], floor=floor, options=options) for item in items if visits.get(item.id)}
 
 
-def summarise(visits: Sequence[Visit], *, floor: float, options: Options) -> Measurement:
+def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Measurement:
     """Combines the two fastest quiet visits of an item, or the two fastest of all if fewer than two are quiet."""
     chosen, quiet = _chosen(visits, floor=floor, options=options)
     medians = [visit.p50 for visit in chosen]
     p50 = float(np.mean(medians))
     spread = (max(medians) - min(medians)) / p50 / math.sqrt(2.0)
-    drift = 0.0 if quiet else max(visit.reference for visit in chosen) / floor - 1.0
+    slower = max(max(visit.reference / floor.reference, visit.memory / floor.memory) for visit in chosen)
+    drift = 0.0 if quiet else slower - 1.0
     return Measurement(
         n=sum(visit.n for visit in chosen),
         min=min(visit.min for visit in chosen),
@@ -227,12 +289,15 @@ def _pass(
     visits: Visits,
     save: Callable[[Visits], None],
     progress: Callable[[int, int], None],
+    deadline: Callable[[], bool],
 ) -> None:
     for done, index in enumerate(rng.permutation(len(items)).tolist(), start=1):
+        if deadline():
+            break
         item = items[index]
-        timed = prepare(item.layers)
+        timed = prepare(item)
         for _ in range(1 + options.retries):
-            visit = _visit(timed, guard=guard, options=options, share=item.share)
+            visit = _visit(timed, guard=guard, options=options, item=item)
             visits.setdefault(item.id, []).append(visit)
             if _is_quiet(visit, floor=guard.floor, options=options):
                 break
@@ -241,10 +306,11 @@ def _pass(
         progress(done, len(items))
 
 
-def _visit(timed: Timed, *, guard: Guard, options: Options, share: float) -> Visit:
+def _visit(timed: Timed, *, guard: Guard, options: Options, item: Item) -> Visit:
+    memory = guard.check_memory() if item.streams else 0.0
     once = _warm_up(timed, seconds=options.warmup_s)
     runs = max(1, math.ceil(options.sample_s / once))
-    budget = options.time_per_row_s * share / options.sessions
+    budget = options.time_per_row_s * item.share / options.sessions
     before = guard.check()
     samples: list[float] = []
     alone: list[float] = []
@@ -267,6 +333,7 @@ def _visit(timed: Timed, *, guard: Guard, options: Options, share: float) -> Vis
         std=float(ms.std()),
         reference=max(before, guard.check()),
         alone=enough,
+        memory=max(memory, guard.check_memory()) if item.streams else 0.0,
     )
 
 
@@ -284,21 +351,24 @@ def _percentiles(ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return p10, p50, p90
 
 
-def _is_quiet(visit: Visit, *, floor: float, options: Options) -> bool:
-    return visit.alone and visit.reference <= floor * (1.0 + options.drift_limit)
+def _is_quiet(visit: Visit, *, floor: Floor, options: Options) -> bool:
+    calm = visit.reference <= floor.reference * (1.0 + options.drift_limit)
+    return visit.alone and calm and visit.memory <= floor.memory * (1.0 + options.memory_limit)
 
 
-def _count_quiet(visits: Sequence[Visit], *, floor: float, options: Options) -> int:
+def _count_quiet(visits: Sequence[Visit], *, floor: Floor, options: Options) -> int:
     return sum(_is_quiet(visit, floor=floor, options=options) for visit in visits)
 
 
-def _chosen(visits: Sequence[Visit], *, floor: float, options: Options) -> tuple[list[Visit], bool]:
+def _chosen(visits: Sequence[Visit], *, floor: Floor, options: Options) -> tuple[list[Visit], bool]:
     quiet = [visit for visit in visits if _is_quiet(visit, floor=floor, options=options)]
     pool = quiet if len(quiet) >= 2 else list(visits)
     return sorted(pool, key=lambda visit: visit.p50)[:2], len(quiet) >= 2
 
 
-def _needs_repair(visits: Sequence[Visit], *, floor: float, options: Options) -> bool:
+def _needs_repair(visits: Sequence[Visit], *, floor: Floor, options: Options) -> bool:
+    if not visits:
+        return True
     chosen, quiet = _chosen(visits, floor=floor, options=options)
     fastest, slowest = chosen[0].p50, chosen[-1].p50
     return not quiet or slowest > fastest * (1.0 + options.spread_limit)

@@ -1,0 +1,101 @@
+"""What a table is measured on: every block, every border between blocks, and whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas2edge.costs import count_params, peak_activations
+from nas2edge.latency.borders import Shape, border_shapes, shape_after, shape_before
+from nas2edge.latency.protocol import Item, Measurement
+from nas2edge.latency.table import MEASURED, TableRow
+from nas2edge.plan import LayerSpec, plan, unique_layers
+from nas2edge.space import SearchSpace
+
+_NET_SHARE = 2.0
+_BORDER_SHARE = 0.5
+_VALUE_BYTES = 4
+_LEAST_SHARE = 0.2  # a row keeps at least this share of its item's time, however large the borders' part
+_STREAMED_MB = 8.0  # items that need more than this depend on the memory that neighbours use too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Net:
+    """A whole network to measure: its item, the space that it was drawn from, and whether it calibrates."""
+
+    space: str
+    item: Item
+    calibrates: bool
+
+
+def unique_blocks(spaces: Iterable[SearchSpace]) -> dict[str, LayerSpec]:
+    """Returns the distinct blocks of all spaces, by key."""
+    return {layer.key: layer for space in spaces for layer in unique_layers(space)}
+
+
+def block_items(layers: Iterable[LayerSpec], *, bordered: bool = True) -> list[Item]:
+    """Returns an item a block; its key is the item's id. Older tables have blocks without borders."""
+    return [Item(id=layer.key, layers=(layer,), streams=_streams([layer]), bordered=bordered) for layer in layers]
+
+
+def border_items(layers: Iterable[LayerSpec]) -> list[Item]:
+    """Returns an item a shape that any of the blocks begins or ends with."""
+    return [Item(id=border_id(shape), layers=(), share=_BORDER_SHARE, border=shape) for shape in border_shapes(layers)]
+
+
+def border_id(shape: Shape) -> str:
+    """Returns the id of a border's item."""
+    return f"border hw={shape[0]} chs={shape[1]}"
+
+
+def network_item(name: str, layers: Sequence[LayerSpec]) -> Item:
+    """Returns the item of a whole plan."""
+    return Item(id=name, layers=tuple(layers), share=_NET_SHARE, streams=_streams(layers))
+
+
+def draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[Net]:
+    """Draws n networks of a space; two of five calibrate."""
+    subnets = space.decode(space.sample(n, np.random.default_rng([seed, 1])))
+    for i, subnet in enumerate(subnets):
+        item = network_item(f"net {space.name} {subnet.id}", plan(space, subnet))
+        yield Net(space=space.name, item=item, calibrates=i % 5 < 2)
+
+
+def borders_ms(layer: LayerSpec, found: Mapping[str, Measurement]) -> float:
+    """Returns the time of a block's two ends, which is to be taken off."""
+    return sum(found[border_id(shape)].p50 for shape in _shapes(layer)) / 2
+
+
+def _shapes(layer: LayerSpec) -> list[Shape]:
+    return [shape for shape in (shape_before(layer), shape_after(layer)) if shape is not None]
+
+
+def _streams(layers: Sequence[LayerSpec]) -> bool:
+    values = sum(map(count_params, layers)) + max(map(peak_activations, layers))
+    return values * _VALUE_BYTES > _STREAMED_MB * 1e6
+
+
+def rows_from(layers: Mapping[str, LayerSpec], found: Mapping[str, Measurement]) -> tuple[TableRow, ...]:
+    """Returns the rows of measured blocks, the borders' part taken off."""
+    return tuple(_row(layer, found) for layer in layers.values())
+
+
+def _row(layer: LayerSpec, found: Mapping[str, Measurement]) -> TableRow:
+    measured = found[layer.key]
+    borders = [found[border_id(shape)] for shape in _shapes(layer)]
+    off = min(borders_ms(layer, found), (1.0 - _LEAST_SHARE) * measured.min)
+    # Errors of the block and of its borders are independent.
+    errors = [measured.rel_sigma * measured.p50, *(border.rel_sigma * border.p50 / 2 for border in borders)]
+    return TableRow(
+        layer=replace(layer, name=""),
+        p50=measured.p50 - off,
+        status=MEASURED,
+        rel_sigma=float(np.sqrt(np.square(errors).sum())) / (measured.p50 - off),
+        n=measured.n,
+        p10=measured.p10 - off,
+        p90=measured.p90 - off,
+        min=measured.min - off,
+        std=measured.std,
+    )
