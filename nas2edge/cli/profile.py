@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.cli._progress import pass_progress
 from nas2edge.errors import InputError
 from nas2edge.latency.law import estimated_table
 from nas2edge.latency.partial import partial_path
@@ -93,6 +92,7 @@ def command(
             "or add --estimate for a table by a published law"
         )
     else:
+        from nas2edge.cli._int8 import int8_graph
         from nas2edge.latency.measure import Request, profile_machine
         from nas2edge.latency.protocol import Options
         from nas2edge.latency.target import Target, check_target
@@ -110,11 +110,12 @@ def command(
             nets=networks,
             partial=partial,
         )
-        with _progress() as progress:
+        with pass_progress() as progress:
             table = profile_machine(
                 request,
                 name=path.stem,
                 target=target,
+                quantise=int8_graph,
                 command=" ".join(["nas2edge", *sys.argv[1:]]),
                 progress=progress,
             )
@@ -189,32 +190,3 @@ def _render(console: Console, table: LatencyTable, path: Path) -> None:
             f"  expected error of a network: {table.rel_sigma:.0%} (one sigma), not validated", soft_wrap=True
         )
     console.print(f"use it: nas2edge search --device {table.device.name} --tables {path.parent}", soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("first pass", total=None)
-        passes = 0
-        last = 0
-
-        def advance(done: int, planned: int) -> None:
-            nonlocal passes, last
-            if done <= last or passes == 0:
-                passes += 1
-            last = done
-            bar.update(task, completed=done, total=planned, description=f"pass {passes}")
-
-        yield advance

@@ -1,4 +1,4 @@
-"""nas2edge tables: lint latency tables, import others' measurements, transfer a table to a new device."""
+"""nas2edge tables: lint and validate latency tables, import others' measurements, transfer a table to a new device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.cli._tables_validate import validate
 from nas2edge.errors import InputError
 from nas2edge.units import parse_latency_ms
 
@@ -29,14 +30,18 @@ _SHOWN, _SHOWN_OF_A_RULE = 10, 3
 
 @click.group("tables")
 def command() -> None:
-    """Check, import and transfer latency tables.
+    """Check, validate, import and transfer latency tables.
 
     \b
     Examples:
       nas2edge tables lint latency_tables/my-board.json
+      nas2edge tables validate latency_tables/my-board.json --space tiny
       nas2edge tables import 224_lookup_table.yaml --format ofa-yaml --device note-10 ...
       nas2edge tables transfer pixel-6 measured.json --space attentivenas --out latency_tables/my-phone.json
     """
+
+
+command.add_command(validate)
 
 
 @command.command("lint")

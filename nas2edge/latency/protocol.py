@@ -34,7 +34,7 @@ Prepare = Callable[["Item"], Timed]
 _FLOOR_PERCENTILE = 5.0
 _REFERENCE_SAMPLES, _MEMORY_SAMPLES = 7, 3
 _LEAST_COPY_MB = 16.0
-_PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone
+_PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone, if these fit in
 _MIN_REL_SIGMA = 0.005
 
 
@@ -315,7 +315,8 @@ def _visit(timed: Timed, *, guard: Guard, options: Options, item: Item) -> Visit
     samples: list[float] = []
     alone: list[float] = []
     spent = 0.0
-    while spent < budget or (len(alone) < options.min_samples and spent < _PATIENCE * budget):
+    patience = max(_PATIENCE * budget, 2 * options.min_samples * runs * once)
+    while spent < budget or (len(alone) < options.min_samples and spent < patience):
         elapsed, worked = timed(runs)
         samples.append(elapsed / runs)
         if worked >= elapsed * (1.0 - options.preempted_limit):

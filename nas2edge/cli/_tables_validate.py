@@ -1,0 +1,169 @@
+"""nas2edge tables validate: predicted against measured latency of networks that a table has never seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.cli._progress import pass_progress
+from nas2edge.errors import InputError
+from nas2edge.units import format_latency, parse_duration_s
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas2edge.latency.table import LatencyTable
+    from nas2edge.latency.validation import ValidationReport
+
+FORMAT, VERSION = "nas2edge.table_validation", 1
+
+
+@click.command("validate")
+@click.argument("table")
+@click.option("--space", default="tiny", show_default=True, help="Space that the networks are drawn from.")
+@click.option("--nets", type=click.IntRange(min=5), default=100, show_default=True, help="Networks to measure.")
+@click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True,
+              help="Draws networks, weights, order; profile draws others.")  # fmt: skip
+@click.option("--time-per-network", type=Quantity("DURATION", parse_duration_s), default="500ms", show_default=True,
+              help="Timed runs of a network, over two sessions.")  # fmt: skip
+@click.option(
+    "--tables", type=click.Path(path_type=Path, file_okay=False), help="Folder of latency tables of your own."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
+              help="The report; a plot goes beside it.  [default: TABLE-SPACE.validation.json]")  # fmt: skip
+@click.option("--update", is_flag=True, help="State the result in the table, which must be a .json file.")
+@click.option("--restart", is_flag=True, help="Forget an interrupted validation instead of going on from it.")
+@json_option
+def validate(
+    table: str,
+    space: str,
+    nets: int,
+    seed: int,
+    time_per_network: float,
+    tables: Path | None,
+    out: Path | None,
+    update: bool,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Measure networks that TABLE has never seen on this machine, and tell how far it is off.
+
+    TABLE is a name or a .json file. 40 % of the networks are uniform over MACs, 40 % near the front, the rest extremes
+    and random ones. An interrupted validation goes on where it stopped when the same command runs again.
+
+    Examples:
+
+    \b
+      nas2edge tables validate cpu --space tiny
+      taskset -c 0 nas2edge tables validate latency_tables/my-board.json --space attentivenas --update
+    """
+    import numpy as np
+
+    from nas2edge.cli._int8 import int8_graph
+    from nas2edge.files import write_json
+    from nas2edge.latency.partial import partial_path
+    from nas2edge.latency.protocol import Options
+    from nas2edge.latency.registry import load_table
+    from nas2edge.latency.target import check_target, make_prepare, target_of
+    from nas2edge.latency.validation import ValidationRequest, validate_table
+    from nas2edge.spaces import load_space
+
+    loaded, searched = load_table(table, tables=tables), load_space(space)
+    if update and not table.endswith(".json"):
+        raise InputError(f"--update writes to the table, so TABLE must be its .json file; {table!r} is a name")
+    path = out or Path(f"{loaded.device.name}-{searched.name}.validation.json")
+    if path.suffix != ".json":
+        raise InputError(f"--out {path} does not end in .json")
+    target = target_of(loaded.device)
+    check_target(target)
+    partial = partial_path(path)
+    if restart:
+        partial.unlink(missing_ok=True)
+    rng = np.random.default_rng(seed)
+    # Networks have twice the time of a row.
+    options = Options(time_per_row_s=time_per_network / 2)
+    request = ValidationRequest(nets=nets, seed=seed, options=options, partial=partial)
+    prepare = make_prepare(target, rng=rng, quantise=int8_graph)
+    with pass_progress() as progress:
+        report = validate_table(loaded, searched, request, prepare=prepare, rng=rng, progress=progress)
+    document = {"format": FORMAT, "version": VERSION, "device": loaded.device.to_dict(), **report.to_dict()}
+    write_json(path, document)
+    partial.unlink(missing_ok=True)
+    if as_json:
+        echo_json(document)
+    console = result_console(as_json=as_json)
+    _render(console, report, loaded)
+    console.print(f"{path}: the report", markup=False)
+    _plot(console, report, path.with_suffix(".png"))
+    if update:
+        _update(loaded, report, Path(table))
+        console.print(f"{table}: states the result", markup=False)
+
+
+def _render(console: Console, report: ValidationReport, table: LatencyTable) -> None:
+    from nas2edge.latency.machine import read_machine
+
+    summary = report.summary
+    if table.device.chip != (chip := read_machine().chip):
+        console.print(f"warning: the table is of {table.device.chip}, this machine is {chip}", markup=False)
+    counted = [net for net in report.nets if net.quiet]
+    span = [min(net.measured_ms for net in counted), max(net.measured_ms for net in counted)]
+    console.print(
+        f"{report.table}, {summary.nets} networks of {report.space} of {format_latency(span[0])} to "
+        f"{format_latency(span[1])}: {summary.mape:.2f} % mean error, bias {summary.bias:+.2f} %, "
+        f"{summary.within_5:.0%} within 5 %, {summary.within_10:.0%} within 10 %, Kendall tau "
+        f"{summary.kendall_tau:.3f}, {report.within_one_sigma:.0%} within the stated sigma",
+        markup=False,
+    )
+    for what, groups in (("", report.by_role), ("resolution ", report.by_resolution)):
+        for name, found in groups.items():
+            console.print(
+                f"  {what}{name}: {found['mape']:.2f} % mean error, bias {found['bias']:+.2f} % "
+                f"({found['nets']} networks)",
+                markup=False,
+            )
+    if report.disturbed:
+        console.print(
+            f"  {report.disturbed} networks do not count: the machine was busy. Run again on a quiet one", markup=False
+        )
+
+
+def _plot(console: Console, report: ValidationReport, path: Path) -> None:
+    from nas2edge.errors import MissingDependencyError
+    from nas2edge.files import atomic_path
+    from nas2edge.report.scatter import Point, scatter_png
+
+    points = [
+        Point(measured_ms=net.measured_ms, predicted_ms=net.predicted_ms, sigma_ms=net.sigma_ms, group=net.role)
+        for net in report.nets
+        if net.quiet
+    ]
+    summary = report.summary
+    caption = (
+        f"{summary.mape:.2f} % mean error, bias {summary.bias:+.2f} %, {summary.within_10:.0%} within 10 %, "
+        f"tau {summary.kendall_tau:.3f}"
+    )
+    try:
+        png = scatter_png(points, title=f"{report.table}, {report.space}", caption=caption)
+    except MissingDependencyError as err:
+        console.print(f"no plot: {err}", markup=False)
+        return
+    with atomic_path(path) as part:
+        part.write_bytes(png)
+    console.print(f"{path}: predicted against measured", markup=False)
+
+
+def _update(table: LatencyTable, report: ValidationReport, path: Path) -> None:
+    """Replaces the entry of the space, and widens the table's error if these networks say so."""
+    from nas2edge.latency.table_file import write_table
+
+    others = tuple(entry for entry in table.validation if entry.space != report.space)
+    errors = [net.predicted_ms / net.measured_ms - 1.0 for net in report.nets if net.quiet]
+    rms = (sum(error**2 for error in errors) / len(errors)) ** 0.5
+    write_table(
+        path, replace(table, validation=(*others, report.summary), rel_sigma=max(rms, table.rel_sigma if others else 0))
+    )

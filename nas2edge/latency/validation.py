@@ -1,0 +1,279 @@
+"""Validating a table: predicted against measured latency of whole networks that it has never seen.
+
+>>> report = validate_table(table, space, request, target=target_of(table.device))  # doctest: +SKIP
+>>> report.summary.mape  # doctest: +SKIP
+1.1
+
+Networks are drawn where a search looks: 40 % uniformly over MACs (uniform sampling alone hardly sees the small ones),
+40 % near the front of MACs against predicted latency, 10 % extremes, the rest at random. They are measured by the
+protocol of the table, interleaved in random order, as the graphs that `nas2edge export` emits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas2edge.additive import AdditiveMetric
+from nas2edge.budget import BudgetSampler
+from nas2edge.costs import count_macs
+from nas2edge.errors import InconclusiveError
+from nas2edge.latency.calibrate import validate
+from nas2edge.latency.items import network_item
+from nas2edge.latency.machine import read_machine
+from nas2edge.latency.measure import REFERENCE, Progress, no_progress
+from nas2edge.latency.partial import resume, saver
+from nas2edge.latency.protocol import Guard, Measurement, Options, Prepare, measure, memory_copy
+from nas2edge.latency.table import LatencyTable, Validation
+from nas2edge.plan import plan
+from nas2edge.space import Codes, SearchSpace, SubnetConfig
+
+UNIFORM, FRONT, EXTREME, RANDOM = ROLES = ("uniform over MACs", "near the front", "extreme", "random")
+
+MIN_QUIET = 0.5
+_SHARES = {UNIFORM: 0.4, FRONT: 0.4, EXTREME: 0.1}
+_SAMPLED = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationRequest:
+    """How to validate.
+
+    Args:
+        nets: Whole networks to measure.
+        seed: Draws networks, weights and the order.
+        options: How thoroughly to measure.
+        partial: File to save to on the way and to go on from, if it exists.
+    """
+
+    nets: int = 100
+    seed: int = 1000
+    options: Options = field(default_factory=Options)
+    partial: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatedNet:
+    """One network, predicted and measured, in milliseconds.
+
+    Args:
+        id: Of the sub-network.
+        role: Why it was drawn, one of `ROLES`.
+        resolution: Side of its images.
+        macs: Its multiply-accumulates.
+        predicted_ms: What the table says.
+        sigma_ms: The error that the table states.
+        measured_ms: What it took.
+        measured_rel_sigma: Error of that measurement.
+        quiet: Whether the machine was left alone meanwhile; if not, the network does not count.
+    """
+
+    id: str
+    role: str
+    resolution: int
+    macs: int
+    predicted_ms: float
+    sigma_ms: float
+    measured_ms: float
+    measured_rel_sigma: float
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationReport:
+    """What validating a table found.
+
+    Args:
+        table: Name of the table.
+        digest: Its digest.
+        space: Where the networks come from.
+        nets: The networks.
+        summary: Statistics of those that count.
+        within_one_sigma: Share of them that lie within the error that the table states; honest tables have about 0.68.
+        by_role: Mean absolute and median signed error in percent, and the number, by role.
+        by_resolution: The same by resolution.
+    """
+
+    table: str
+    digest: str
+    space: str
+    nets: tuple[ValidatedNet, ...]
+    summary: Validation
+    within_one_sigma: float
+    by_role: Mapping[str, Mapping[str, float]]
+    by_resolution: Mapping[str, Mapping[str, float]]
+
+    @property
+    def disturbed(self) -> int:
+        """Networks that do not count, since the machine was busy."""
+        return sum(not net.quiet for net in self.nets)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return asdict(self) | {"disturbed": self.disturbed}
+
+
+def draw_validation_nets(
+    space: SearchSpace, table: LatencyTable, n: int, *, rng: np.random.Generator
+) -> list[tuple[str, SubnetConfig]]:
+    """Draws n distinct networks with the role of each; fewer only if the space has fewer.
+
+    Raises:
+        TableError: Blocks of the space have no row and nothing to estimate them from.
+    """
+    macs = AdditiveMetric(space, count_macs)
+    wanted = {role: round(share * n) for role, share in _SHARES.items()}
+    drawn = {
+        EXTREME: _extremes(space, macs)[: wanted[EXTREME]],
+        UNIFORM: _uniform(space, macs, wanted[UNIFORM], rng),
+        FRONT: _near_front(space, table, macs, wanted[FRONT], rng),
+        RANDOM: space.sample(2 * n, rng),
+    }
+    found: dict[tuple[int, ...], str] = {}
+    for role, codes in drawn.items():
+        for row in codes.tolist():
+            if len(found) < n:
+                found.setdefault(tuple(row), role)
+    subnets = space.decode(np.array(list(found), dtype=np.int64).reshape(-1, len(space.genes)))
+    return list(zip(found.values(), subnets, strict=True))
+
+
+def validate_table(
+    table: LatencyTable,
+    space: SearchSpace,
+    request: ValidationRequest,
+    *,
+    prepare: Prepare,
+    rng: np.random.Generator,
+    progress: Progress = no_progress,
+) -> ValidationReport:
+    """Measures networks here and compares them with what a table says of them.
+
+    Args:
+        table: The table.
+        space: Where the networks come from.
+        request: How many, and how.
+        prepare: Builds networks for the table's runtime (`nas2edge.latency.target`).
+        rng: Draws the order.
+        progress: Called with (done, planned) of the current pass.
+
+    Raises:
+        TableError: Blocks of the space have no row and nothing to estimate them from.
+        InputError: The partial file belongs to another validation, or cannot be written.
+        FormatError: The partial file cannot be read.
+        InconclusiveError: The machine was busy during more than half of the networks.
+    """
+    drawn = draw_validation_nets(space, table, request.nets, rng=np.random.default_rng([request.seed, 2]))
+    items = [network_item(subnet.id, plan(space, subnet)) for _, subnet in drawn]
+    context = {
+        "table": table.digest,
+        "space": space.digest,
+        "seed": request.seed,
+        "nets": request.nets,
+        "options": asdict(request.options),
+    }
+    visits = resume(request.partial, context)
+    memory = memory_copy(read_machine().cache_mb) if any(item.streams for item in items) else None
+    found = measure(
+        items,
+        prepare=prepare,
+        guard=Guard(prepare(REFERENCE), memory=memory, visits=visits),
+        options=request.options,
+        rng=rng,
+        visits=visits,
+        save=saver(request.partial, context),
+        progress=progress,
+    )
+    nets = [_validated(table, space, role, subnet, found[subnet.id]) for role, subnet in drawn]
+    return report_of(table, space, nets)
+
+
+def report_of(table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet]) -> ValidationReport:
+    """Returns the statistics of measured networks.
+
+    Raises:
+        InconclusiveError: The machine was busy during more than half of the networks.
+    """
+    quiet = [net for net in nets if net.quiet]
+    if len(quiet) < MIN_QUIET * len(nets) or not quiet:
+        raise InconclusiveError(
+            f"the machine was busy during {len(nets) - len(quiet)} of {len(nets)} networks; close other programs, pin "
+            "the command to a free core as with taskset, and run it again: it goes on with those"
+        )
+    off = [abs(net.predicted_ms - net.measured_ms) <= net.sigma_ms for net in quiet]
+    return ValidationReport(
+        table=table.device.name,
+        digest=table.digest,
+        space=space.name,
+        nets=tuple(nets),
+        summary=validate(space.name, [net.predicted_ms for net in quiet], [net.measured_ms for net in quiet]),
+        within_one_sigma=float(np.mean(off)),
+        by_role=_by(quiet, lambda net: net.role),
+        by_resolution=_by(quiet, lambda net: str(net.resolution)),
+    )
+
+
+def _validated(
+    table: LatencyTable, space: SearchSpace, role: str, subnet: SubnetConfig, measured: Measurement
+) -> ValidatedNet:
+    layers = plan(space, subnet)
+    estimate = table.estimate(layers)
+    return ValidatedNet(
+        id=subnet.id,
+        role=role,
+        resolution=subnet.resolution,
+        macs=sum(map(count_macs, layers)),
+        predicted_ms=estimate.ms,
+        sigma_ms=estimate.sigma_ms,
+        measured_ms=measured.p50,
+        measured_rel_sigma=measured.rel_sigma,
+        quiet=measured.quiet,
+    )
+
+
+def _by(nets: list[ValidatedNet], key: Callable[[ValidatedNet], str]) -> dict[str, dict[str, float]]:
+    groups: dict[str, list[float]] = {}
+    for net in nets:
+        groups.setdefault(key(net), []).append(100 * (net.predicted_ms / net.measured_ms - 1.0))
+    return {
+        name: {"nets": len(errors), "mape": float(np.abs(errors).mean()), "bias": float(np.median(errors))}
+        for name, errors in sorted(groups.items())
+    }
+
+
+def _uniform(space: SearchSpace, macs: AdditiveMetric, n: int, rng: np.random.Generator) -> Codes:
+    if n == 0:
+        return space.sample(0, rng)
+    sampler = BudgetSampler(space, macs, bins=max(n, 1))
+    bins = np.flatnonzero(sampler.prior > 0)
+    chosen = bins[np.linspace(0, len(bins) - 1, n).round().astype(int)]
+    return np.concatenate([sampler.draw(bin=int(one), n=1, rng=rng) for one in chosen])
+
+
+def _near_front(
+    space: SearchSpace, table: LatencyTable, macs: AdditiveMetric, n: int, rng: np.random.Generator
+) -> Codes:
+    """Of many random networks those with the most MACs for their predicted latency, at n latencies."""
+    codes = space.sample(_SAMPLED, rng)
+    latency = table.metric(space)(codes)
+    edges = np.quantile(latency, np.linspace(0, 1, n + 1))
+    part = np.clip(np.searchsorted(edges, latency, side="right") - 1, 0, max(n - 1, 0))
+    rate = macs(codes) / latency
+    best = [int(np.flatnonzero(part == i)[rate[part == i].argmax()]) for i in range(n) if (part == i).any()]
+    return codes[best]
+
+
+def _extremes(space: SearchSpace, macs: AdditiveMetric) -> Codes:
+    """The smallest and largest network, then those of each resolution."""
+    ends = [macs.minimum().codes, macs.maximum().codes]
+    column = space.genes.index("resolution")
+    for i in range(len(space.resolution)):
+        for end in ends[:2]:
+            other = end.copy()
+            other[0, column] = i
+            ends.append(other)
+    return np.concatenate(ends)

@@ -1,0 +1,150 @@
+"""Validation: which networks are drawn, what the report says, and the command from end to end."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nas2edge import AdditiveMetric, load_space, plan, unique_layers
+from nas2edge.cli import main
+from nas2edge.costs import count_macs
+from nas2edge.errors import InconclusiveError, InputError
+from nas2edge.latency import read_table, write_table
+from nas2edge.latency.protocol import Options
+from nas2edge.latency.validation import (
+    FRONT,
+    RANDOM,
+    UNIFORM,
+    ValidatedNet,
+    ValidationRequest,
+    draw_validation_nets,
+    report_of,
+    validate_table,
+)
+from nas2edge.report.scatter import Point, scatter_png
+from tests.latency_fakes import DEVICE, FakeMachine, measured_table
+
+TINY = load_space("tiny")
+TABLE = replace(measured_table(unique_layers(TINY)), device=replace(DEVICE, runtime="ONNX Runtime", threads=1))
+QUICK = Options(time_per_row_s=0.001, warmup_s=1e-4, sample_s=1e-4)
+
+
+def test_networks_are_drawn_where_searches_look():
+    drawn = draw_validation_nets(TINY, TABLE, 100, rng=np.random.default_rng(0))
+    macs = AdditiveMetric(TINY, count_macs)
+    ids = {subnet.id for _, subnet in drawn}
+    roles = Counter(role for role, _ in drawn)
+
+    def values(role, metric):
+        return np.array([metric(plan(TINY, subnet)) for found, subnet in drawn if found == role])
+
+    assert len(ids) == 100
+    assert {TINY.decode(end.codes)[0].id for end in (macs.minimum(), macs.maximum())} <= ids
+    assert (roles[UNIFORM], roles[FRONT]) == (40, 40)
+    uniform = values(UNIFORM, lambda layers: sum(map(count_macs, layers)))
+    steps = np.linspace(macs.minimum().value, macs.maximum().value, 5)
+    assert all(((uniform >= low) & (uniform <= high)).sum() >= 7 for low, high in zip(steps, steps[1:], strict=False))
+    rate = lambda layers: sum(map(count_macs, layers)) / TABLE.estimate(layers).ms  # noqa: E731
+    assert values(FRONT, rate).mean() > values(RANDOM, rate).mean()
+
+
+def net(predicted, measured, *, sigma=0.1, quiet=True, role=RANDOM):
+    return ValidatedNet(id="x", role=role, resolution=32, macs=1, predicted_ms=predicted, sigma_ms=sigma,
+                        measured_ms=measured, measured_rel_sigma=0.01, quiet=quiet)  # fmt: skip
+
+
+def test_the_report_counts_networks_of_a_quiet_machine():
+    nets = [net(1.04, 1.0), net(2.16, 2.0, role=UNIFORM), net(4.0, 4.0), net(9.0, 1.0, quiet=False)]
+
+    report = report_of(TABLE, TINY, nets)
+
+    assert report.summary.nets == 3
+    assert report.summary.mape == pytest.approx(4.0)
+    assert report.summary.bias == pytest.approx(4.0)
+    assert (report.summary.within_5, report.summary.within_10) == (pytest.approx(2 / 3), 1.0)
+    assert report.within_one_sigma == pytest.approx(2 / 3)  # 0.16 is more than 0.1
+    assert report.disturbed == 1
+    assert report.by_role[UNIFORM] == pytest.approx({"nets": 1, "mape": 8.0, "bias": 8.0})
+
+
+def test_a_busy_machine_gives_no_report():
+    with pytest.raises(InconclusiveError, match="busy during 2 of 3 networks.*run it again"):
+        report_of(TABLE, TINY, [net(1.0, 1.0), net(1.0, 1.0, quiet=False), net(1.0, 1.0, quiet=False)])
+
+
+def test_interrupted_validations_go_on(tmp_path):
+    request = ValidationRequest(nets=60, options=QUICK, partial=tmp_path / "x.partial")
+    killed, resumed = FakeMachine(), FakeMachine()
+
+    def kill(done, planned):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    def run(machine, request, progress=lambda done, planned: None):
+        return validate_table(TABLE, TINY, request, prepare=machine.prepare, rng=np.random.default_rng(0),
+                              progress=progress)  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, request, kill)
+    report = run(resumed, request)
+
+    assert len(resumed.built) == 1 + 2 * 60 - 25  # the reference; saved every 25
+    assert report.summary.nets == 60
+    # The table knows nothing of the 3 us that a run costs.
+    assert -5 < report.summary.bias < 0
+    with pytest.raises(InputError, match="left by a measurement of another"):
+        run(FakeMachine(), replace(request, seed=7))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "toy.json", TABLE)
+    monkeypatch.setattr("nas2edge.latency.target.make_prepare", lambda target, **others: FakeMachine().prepare)
+    return tmp_path
+
+
+def test_the_command_writes_report_and_plot_and_updates_the_table(folder):
+    pytest.importorskip("matplotlib")
+    command = ["tables", "validate", "toy.json", "--nets", "20", "--time-per-network", "1ms", "--update", "--json"]
+
+    result = CliRunner().invoke(main, command)
+
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document == json.loads((folder / "toy-tiny.validation.json").read_text())
+    assert len(document["nets"]) == document["summary"]["nets"] == 20
+    assert (folder / "toy-tiny.validation.png").read_bytes().startswith(b"\x89PNG")
+    (entry,) = read_table(folder / "toy.json").validation
+    assert (entry.space, entry.nets, entry.mape) == ("tiny", 20, pytest.approx(document["summary"]["mape"], rel=1e-4))
+    assert not (folder / "toy-tiny.validation.partial").exists()
+    assert "Kendall tau" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["jetson-orin-nano"], "'jetson-orin-nano' is of TensorRT, which cannot be measured here"),
+        (["cpu", "--update"], "TABLE must be its .json file"),
+        (["toy.json", "--out", "report.txt"], "does not end in .json"),
+        (["toy.json", "--space", "attentivenas"], "no row for"),
+    ],
+)
+def test_what_cannot_be_validated_is_refused(folder, arguments, message):
+    result = CliRunner().invoke(main, ["tables", "validate", *arguments])
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_plots_are_pictures_of_every_group():
+    pytest.importorskip("matplotlib")
+    points = [Point(measured_ms=float(i), predicted_ms=1.05 * i, sigma_ms=0.1, group=str(i % 9)) for i in range(1, 40)]
+
+    png = scatter_png(points, title="a board", caption="5 % off")
+
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20], "big") > 600
