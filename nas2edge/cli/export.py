@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
+from nas2edge.cli._export_options import batch_of, default_name, labels_of, names_of, precisions_of, targets_of
 from nas2edge.errors import EngineNotBuiltError, InputError, ParityError
 from nas2edge.export.registry import load_exporter, target_names
 from nas2edge.optional import require
@@ -16,25 +20,32 @@ from nas2edge.subnet_file import SubnetFile, find_subnet
 from nas2edge.supernet.weights_file import supernet_info
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from nas2edge.export.exporter import BatchRange
     from nas2edge.export.request import ExportRequest, ExportResult
+    from nas2edge.export.rows import Timing
     from nas2edge.export.stages import Stage
-
-MAX_BATCH = 65_536
-_MARKS = {
-    "passed": "[green]ok[/]  ",
-    "failed": "[red]FAIL[/]",
-    "skipped": "[yellow]--[/]  ",
-    "unchecked": "[yellow]made[/]",
-}
 
 
 @click.command("export")
 @click.argument("subnet")
-@click.option("--to", "target", required=True, help=f"Target: {', '.join(target_names())}.")
-@click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: bundles/SPACE-ID-TARGET]")
+@click.option("--to", help=f"Targets, with commas between them: {', '.join(target_names())}.")
+@click.option("--all-targets", is_flag=True, help="Every target that can be made here.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="fp32, fp16, int8, several with commas between them, or all; what a network computes in.",
+)
+@click.option("--max-drop", type=float, help="Points of top-1 that a precision may lose.  [default: 0.1; int8 1.0]")
+@click.option(
+    "--calibrator",
+    default="auto",
+    show_default=True,
+    help="How int8 ranges are chosen: minmax, percentile, entropy, mse, or auto for the best as measured.",
+)
+@click.option("--keep-fp32", help="Blocks, or layers as BLOCK.LAYER, that stay in float32.")
+@click.option("--with-preprocess", is_flag=True, help="Take uint8 pixels (N, R, R, 3), and normalise inside the model.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or a JSON list.")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: bundles/SPACE-ID-...]")
 @click.option("--supernet", help="A run's folder, or an embedded supernet.  [default: the one in SUBNET]")
 @click.option(
     "--data", type=click.Path(path_type=Path), help="Images of your own.  [default: those beside the weights]"
@@ -53,7 +64,14 @@ _MARKS = {
 @json_option
 def command(
     subnet: str,
-    target: str,
+    to: str | None,
+    all_targets: bool,
+    precision: str,
+    max_drop: float | None,
+    calibrator: str,
+    keep_fp32: str | None,
+    with_preprocess: bool,
+    labels: Path | None,
     out: Path | None,
     supernet: str | None,
     data: Path | None,
@@ -69,16 +87,19 @@ def command(
     """Freeze a sub-network, and check at every step that nothing changed.
 
     SUBNET is a subnet.json, as search writes it, or smallest, largest or alphanet-a0 (to a6) of --supernet. The bundle
-    holds model.onnx, the engine if asked for, report.md with the verdict of each step, manifest.json, and parity.npz to
-    compare with on the device.
+    holds model.onnx, model.fp16.onnx and model.int8.onnx if asked for, what the targets make of each, report.md with
+    the verdict of each step, manifest.json, and parity.npz to compare with on the device.
 
-    Example: nas2edge export subnet.json --to trt
+    Example: nas2edge export subnet.json --to trt --precision fp16
     """
     given = {"builder": builder, "timing_cache": timing_cache}
     options = {name: value for name, value in given.items() if value is not None}
-    load_exporter(target, options)
+    targets, precisions = targets_of(to, every=all_targets), precisions_of(precision)
+    for name in targets:
+        load_exporter(name)
     require("torch", "PIL", extra="export", purpose="exporting a sub-network")
-    sizes = _batch(batch)
+    sizes, names = batch_of(batch), labels_of(labels)
+    kept = names_of(keep_fp32, option="--keep-fp32") if keep_fp32 is not None else ()
     file = find_subnet(subnet, supernet_info(supernet).space if supernet else None)
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
@@ -92,8 +113,14 @@ def command(
     request = ExportRequest(
         file=file,
         supernet=loaded,
-        targets=(target,),
-        out=out or Path("bundles") / f"{file.space.name}-{file.subnet.id}-{target}",
+        targets=targets,
+        precisions=precisions,
+        max_drop=max_drop,
+        calibrator=calibrator,
+        keep_fp32=kept,
+        with_preprocess=with_preprocess,
+        labels=names,
+        out=out or default_name(file.space.name, file.subnet.id, targets, precisions),
         data=data,
         recalibrate=recalibrate,
         opset=opset,
@@ -101,60 +128,69 @@ def command(
         force=force,
         options=options,
     )
-    _export(request, as_json=as_json)
+    with _terminated_as_cancelled():
+        result = _export(request, as_json=as_json)
+    if result.engine_errors and not all_targets:
+        raise EngineNotBuiltError("\n".join(result.engine_errors.values()))
 
 
-def _export(request: ExportRequest, *, as_json: bool) -> None:
+def _export(request: ExportRequest, *, as_json: bool) -> ExportResult:
     """Exports, and shows every stage as it ends, then the files."""
     from rich.markup import escape
 
+    from nas2edge.cli._export_output import show_result, show_stage, summary
     from nas2edge.export.pipeline import export
 
     console = result_console(as_json=as_json)
     source, subnet = request.supernet.info.source, request.file.subnet
     console.print(escape(f"sub-network {subnet.id} of {request.file.space.name}, weights of {source}\n"))
     stages: list[Stage] = []
-
-    def on_stage(stage: Stage) -> None:
-        stages.append(stage)
-        console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
-
     try:
         with console.status("") as status:
+
+            def on_stage(stage: Stage) -> None:
+                stages.append(stage)
+                show_stage(console, stage)
+
             result = export(request, on_stage=on_stage, on_progress=lambda said: status.update(escape(said)))
+            status.update("measuring latencies")
+            timings = _timings(request, result)
     except ParityError as err:
         if as_json:
-            echo_json(_summary(request.targets, stages, error=str(err)))
+            echo_json(summary(request.targets, stages, error=str(err)))
         raise
     if as_json:
-        echo_json(_summary(request.targets, stages, result=result))
-    _show_files(console, result)
-    if result.engine_errors:
-        raise EngineNotBuiltError("\n".join(result.engine_errors.values()))
+        echo_json(summary(request.targets, stages, result=result, timings=timings))
+    show_result(console, result, timings)
+    return result
 
 
-def _summary(
-    targets: Sequence[str], stages: Sequence[Stage], *, result: ExportResult | None = None, error: str = ""
-) -> dict[str, Any]:
-    return {
-        "format": "nas2edge.export",
-        "version": 1,
-        "passed": result is not None,
-        "error": error or None,
-        "bundle": str(result.folder) if result else None,
-        "targets": list(targets),
-        "engine_errors": result.engine_errors if result else {},
-        "accuracy": result.accuracy if result else {},
-        "stages": [{"name": s.name, "verdict": s.verdict, "summary": s.summary} for s in stages],
-    }
+def _timings(request: ExportRequest, result: ExportResult) -> dict[tuple[str, str], Timing]:
+    """Times what was made, if there is something to compare."""
+    if len(result.rows) < 2:
+        return {}
+    from nas2edge.cli._export_latency import measure_rows
+
+    side = request.file.subnet.resolution
+    image = (side, side, 3) if request.with_preprocess else (3, side, side)
+    return measure_rows(result.folder, result.rows, batch=request.batch, image=image)
 
 
-def _show_files(console: Console, result: ExportResult) -> None:
-    from rich.markup import escape
+@contextmanager
+def _terminated_as_cancelled() -> Iterator[None]:
+    """Lets SIGTERM end an export as Ctrl-C does: nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    names = sorted(file.name for file in result.folder.iterdir())
-    console.print(escape(f"\nwrote {result.folder}/: {', '.join(names)}"))
-    console.print(escape(f"next: read {result.folder / 'report.md'}; it ends with the commands to run it elsewhere"))
+    def cancel(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_weights(file: SubnetFile, sha256: str, source: str, *, given: bool) -> None:
@@ -164,16 +200,3 @@ def _check_weights(file: SubnetFile, sha256: str, source: str, *, given: bool) -
             f"{source} is not the supernet that the sub-network was searched with (sha256 {sha256[:12]}, not "
             f"{expected[:12]}); search again, or name the weights to use by --supernet"
         )
-
-
-def _batch(text: str) -> BatchRange:
-    parts = text.split(":")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) not in (1, 3):
-        raise InputError(f"batch {text!r} does not read; expected a size such as 1, or MIN:OPT:MAX such as 1:4:16")
-    sizes = [int(part) for part in parts]
-    if max(sizes) > MAX_BATCH:
-        raise InputError(f"batch {text!r} is too large; expected at most {MAX_BATCH}")
-    low, usual, high = sizes * 3 if len(sizes) == 1 else sizes
-    if not low <= usual <= high:
-        raise InputError(f"batch {text!r} is out of order; expected MIN <= OPT <= MAX")
-    return low, usual, high

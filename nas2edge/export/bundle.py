@@ -75,6 +75,35 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def changed_files(part: Path, folder: Path, *, subnet_id: str) -> list[str] | None:
+    """Returns what a new bundle has other than the one that it will replace.
+
+    Args:
+        part: The new one, complete.
+        folder: The name of both.
+        subnet_id: The new one's sub-network.
+
+    Returns:
+        Names of files that differ or are missing on one side; those that both manifests give no hash are passed, being
+        other from build to build. None if there is no bundle of this sub-network.
+    """
+    try:
+        old, new = (read_document(where / MANIFEST_NAME, format=FORMAT, version=VERSION) for where in (folder, part))
+        if old["subnet"]["id"] != subnet_id:
+            return None
+        before, after = (manifest["files"] for manifest in (old, new))
+        unstable = {
+            name for name in after if "sha256" not in after[name] and "sha256" not in before.get(name, {"sha256": ""})
+        }
+    except (FormatError, KeyError, TypeError):
+        return None
+    changed = [
+        name for name in sorted({*before, *after}) if name not in unstable and before.get(name) != after.get(name)
+    ]
+    stated = [{**manifest, "files": {}} for manifest in (old, new)]
+    return changed + ([MANIFEST_NAME] if stated[0] != stated[1] else [])
+
+
 def failed_name(folder: Path) -> Path:
     """Returns where a failed export of a bundle is kept: `<folder>.failed`."""
     return folder.with_name(f"{folder.name}.failed")

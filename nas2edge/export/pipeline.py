@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nas2edge.costs import count
-from nas2edge.export.bundle import MANIFEST_NAME, MODEL_NAME, PAGE_NAME, PARITY_NAME, REPORT_NAME, building
+from nas2edge.export.bundle import (
+    MANIFEST_NAME,
+    MODEL_NAME,
+    PAGE_NAME,
+    PARITY_NAME,
+    REPORT_NAME,
+    building,
+    changed_files,
+)
 from nas2edge.export.checks import check_request, load_targets
 from nas2edge.export.exporter import Artefact, Exporter
 from nas2edge.export.from_supernet import Frozen, freeze
@@ -100,6 +108,7 @@ class _Export:
         np.savez(self._folder / PARITY_NAME, **recorded)
         self._write_report()
         write_json(self._folder / MANIFEST_NAME, self._manifest())
+        self._result.changed = changed_files(self._folder, request.out, subnet_id=request.file.subnet.id)
         return self._result
 
     def _float32(self, frozen: Frozen) -> Variant:

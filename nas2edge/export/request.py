@@ -70,6 +70,8 @@ class ExportResult:
         accuracy: Top-1 in percent, of the "network", as "onnx", as "fp16" and "int8" if asked for, and how many
             "images" it was measured on.
         rows: What was made, by target and precision.
+        changed: Names of files that are other than in the bundle of this name that was there before, but for those that
+            differ from build to build; None if there was none of this sub-network.
         engine_errors: Why there is no engine, by target; empty if all that was asked for was built.
     """
 
@@ -77,4 +79,5 @@ class ExportResult:
     stages: list[Stage] = field(default_factory=list)
     accuracy: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    changed: list[str] | None = None
     engine_errors: dict[str, str] = field(default_factory=dict)

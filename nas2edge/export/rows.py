@@ -28,3 +28,22 @@ class Row:
     accuracy: float | None = None
     parity: float | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """A latency on this machine, in milliseconds an image.
+
+    Args:
+        median_ms: Median.
+        low_ms: First quartile.
+        high_ms: Third quartile.
+        runs: Timed runs.
+        batch: Images in one run.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+    batch: int
