@@ -41,6 +41,7 @@ WANTED = {"A/A": 200, "+5 %": 40, "+10 %": 40, "+20 %": 40}
 BUDGET_S = {"A/A": 60.0, "+5 %": 120.0, "+10 %": 60.0, "+20 %": 60.0}
 LIMIT = 0.02
 SEQUENTIAL_S = 0.75
+TICKS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7)
 SETTINGS = {
     "quiet": "nothing else is running",
     "loaded": "other programs load both cores",
@@ -70,10 +71,10 @@ def run(setting: str, cpu: int, minutes: float, only: tuple[str, ...]) -> None:
             record = {"setting": setting, "cpu": cpu, **_one(artefacts["A/A"], artefacts[case], case)}
             with RUNS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-            click.echo(
-                f"{setting} {case}: {record['verdict']} {record['ratio']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
-                f" in {record['seconds']:.0f} s; one after the other {record['sequential']:.3f}; load {record['load']:.1f}"
+            shown = ", ".join(
+                f"{name} {record[name]}" for name in ("ratio", "low", "high", "seconds", "sequential", "load")
             )
+            click.echo(f"{setting} {case}: {record['verdict']}; {shown}")
 
 
 @main.command()
@@ -123,7 +124,7 @@ def _one(old: Artefact, new: Artefact, case: str) -> dict[str, Any]:
 
 def _figures(found: Comparison | None) -> dict[str, Any]:
     if found is None:
-        return {"ratio": float("nan"), "low": float("nan"), "high": float("nan"), "rounds": 0}
+        return {"ratio": None, "low": None, "high": None, "control": None, "rounds": 0}
     return {
         "ratio": round(found.ratio.estimate, 5),
         "low": round(found.ratio.low, 5),
@@ -166,6 +167,7 @@ def _by_case(records: list[dict[str, Any]], setting: str) -> dict[str, list[dict
 
 def _case_summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     verdicts = Counter(record["verdict"] for record in found)
+    ratios = [record["ratio"] for record in found if record["ratio"] is not None]
     seconds, sequential = ([record[name] for record in found] for name in ("seconds", "sequential"))
     return {
         "runs": len(found),
@@ -174,8 +176,8 @@ def _case_summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "inconclusive": verdicts["inconclusive"],
         "seconds_p50": float(np.median(seconds)),
         "seconds_max": max(seconds),
-        "ratio_p50": float(np.median([record["ratio"] for record in found])),
-        "ratio_range": [min(record["ratio"] for record in found), max(record["ratio"] for record in found)],
+        "ratio_p50": float(np.median(ratios)) if ratios else None,
+        "ratio_range": [min(ratios), max(ratios)] if ratios else None,
         "sequential_alarms": sum(ratio > 1.0 + LIMIT for ratio in sequential),
         "sequential_range": [min(sequential), max(sequential)],
         "load_range": [min(record["load"] for record in found), max(record["load"] for record in found)],
@@ -199,7 +201,7 @@ def _draw(records: list[dict[str, Any]], settings: list[str]) -> None:
             axis.scatter(i - 0.2 + jitter, [record["sequential"] for record in found], s=7, color="#8a8a8a")
             for verdict, colour in colours.items():
                 chosen = [(j, record["ratio"]) for j, record in zip(jitter, found, strict=True)
-                          if record["verdict"] == verdict]  # fmt: skip
+                          if record["verdict"] == verdict and record["ratio"] is not None]  # fmt: skip
                 if chosen:
                     axis.scatter([i + 0.2 + j for j, _ in chosen], [ratio for _, ratio in chosen], s=7, color=colour)
             truth = CASES[case] / BLOCKS
@@ -208,14 +210,18 @@ def _draw(records: list[dict[str, Any]], settings: list[str]) -> None:
         axis.set_xticks(range(len(CASES)), list(CASES))
         axis.set_title(f"{setting}: {SETTINGS[setting]}", fontsize=10)
         axis.set_yscale("log")
-        axis.set_yticks([0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7], ["0.7", "0.8", "0.9", "1", "1.1", "1.2", "1.4", "1.7"])
+        axis.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
         axis.minorticks_off()
         axis.grid(axis="y", linewidth=0.3)
     axes[0][0].set_ylabel("new / old")
-    handles = [plt.Line2D([], [], marker="o", linestyle="", markersize=4, color=colour, label=label) for label, colour in
-               (("one after the other", "#8a8a8a"), *((f"gate: {name}", colour) for name, colour in colours.items()))]
-    handles += [plt.Line2D([], [], color="black", linewidth=0.8, label="truth, by construction"),
-                plt.Line2D([], [], color="#4060c0", linewidth=0.8, linestyle="--", label=f"limit, {LIMIT:+.0%}")]  # fmt: skip
+    dots = {"one after the other": "#8a8a8a", **{f"gate: {name}": colour for name, colour in colours.items()}}
+    handles = [
+        plt.Line2D([], [], marker="o", linestyle="", markersize=4, color=colour, label=label)
+        for label, colour in dots.items()
+    ]
+    handles.append(plt.Line2D([], [], color="black", linewidth=0.8, label="truth, by construction"))
+    limit = plt.Line2D([], [], color="#4060c0", linewidth=0.8, linestyle="--", label=f"limit, {LIMIT:+.0%}")
+    handles.append(limit)
     axes[0][0].legend(handles=handles, fontsize=7, loc="upper left")
     figure.tight_layout()
     FIGURE.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Small networks for tests of timing."""
+"""Small networks for tests of timing, and how one might have started."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from nas2edge.bench.measure import Start
 from nas2edge.graph import chain_model, random_weights
 from nas2edge.plan import LayerSpec
+
+STABLE = {"runs": 20, "seconds": 0.1, "stable": True}
+START = Start(runtime="ONNX Runtime 9", shape=(1, 16, 8, 8), dtype="float32", load_s=0.01, first_s=0.002,
+              warm_up=STABLE, peak_bytes=3_000_000, before_bytes=1_000_000)  # fmt: skip
 
 
 def chain(folder: Path, blocks: int, *, side: int = 8) -> Path:

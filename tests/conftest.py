@@ -33,3 +33,31 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def runner() -> CliRunner:
     return CliRunner()
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """A machine where milliseconds count."""
+    for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
+
+
+@pytest.fixture
+def clockwork(monkeypatch):
+    """Rounds without processes: milliseconds follow from the file's name (4 blocks take 4 ms), with little noise."""
+    from nas2edge.bench.measure import Round
+    from tests.bench_nets import START
+
+    rng = np.random.default_rng(0)
+    taken = []
+
+    def measure_round(artefacts, options):
+        blocks = [8 if artefact.name == "the anchor" else int(artefact.path.stem[5]) for artefact in artefacts]
+        logs = np.log(np.array(blocks) / 1e3)[:, None] + rng.normal(0, 0.002, (len(artefacts), 12))
+        taken.append([artefact.name for artefact in artefacts])
+        runs = tuple(np.exp(row) for row in logs)
+        return Round(logs=logs, runs=runs, starts=(START,) * len(artefacts), seconds=0.1)
+
+    monkeypatch.setattr("nas2edge.bench.check.measure_round", measure_round)
+    return taken

@@ -11,7 +11,6 @@ What may fail a build is a choice (`Request.mode`), since a shared machine canno
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,22 +21,28 @@ import numpy as np
 from nas2edge.bench.artefact import Artefact, find_artefact
 from nas2edge.bench.compare import anchor_file
 from nas2edge.bench.fingerprint import shared_runner, take_fingerprint
-from nas2edge.bench.footprint import UNITS, Footprint, format_figure, read_footprint
-from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Comparison, Decision, Rule, decide
+from nas2edge.bench.footprint import Footprint, read_footprint, read_input
+from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Comparison, Rule, decide
+from nas2edge.bench.gates import (
+    MEASURED_LATENCY,
+    SKIPPED,
+    Gate,
+    absolute_gate,
+    footprint_gates,
+    measured_gate,
+    skipped_gate,
+    table_gates,
+)
 from nas2edge.bench.measure import Array, Options, Round, Start, measure_round
-from nas2edge.bench.predicted import layers_of
 from nas2edge.bench.result import Stored
 from nas2edge.bench.stats import DEFAULT_CONFIDENCE, difference_interval, median_interval
 from nas2edge.errors import InputError
 from nas2edge.latency.table import LatencyTable
-from nas2edge.units import format_latency
 
 logger = logging.getLogger(__name__)
 
 MODES = AUTO, MEASURED, DETERMINISTIC = "auto", "measured", "deterministic"
-SKIPPED = "skipped"
 EXIT_CODES = {FAILED: 6, INCONCLUSIVE: 5, PASSED: 0, SKIPPED: 0}
-MEASURED_LATENCY, ABSOLUTE_LATENCY = "measured latency", "absolute latency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,31 +92,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """One thing that was checked.
-
-    Args:
-        name: What.
-        verdict: "passed", "failed", "inconclusive" or "skipped".
-        hard: Whether it counts for the verdict of the whole.
-        detail: The figures, in words.
-        old: The older figure; None if there is none.
-        new: The new figure.
-        limit: The greatest allowed.
-        decision: Of a measured gate.
-    """
-
-    name: str
-    verdict: str
-    hard: bool
-    detail: str
-    old: float | None = None
-    new: float | None = None
-    limit: float | None = None
-    decision: Decision | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The outcome of a check.
 
@@ -129,7 +109,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """ "failed" if a hard gate is, else "inconclusive" if one is, else "passed"."""
+        """Of the whole: "failed" if a hard gate is, else "inconclusive" if one is, else "passed"."""
         verdicts = {gate.verdict for gate in self.gates if gate.hard}
         return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in verdicts), PASSED)
 
@@ -172,13 +152,17 @@ class _Check:
 
     def run(self) -> Report:
         request = self._request
+        _check_inputs(request)
         new = read_footprint(request.new)
         old = _footprint_of(request.old)
-        for gate in (*_footprint_gates(new, old, request), *_table_gates(request)):
+        growth = request.max_slowdown if request.max_growth is None else request.max_growth
+        for gate in footprint_gates(new, old, max_growth=growth):
+            self._add(gate)
+        for gate in _predicted(request):
             self._add(gate)
         if request.mode != DETERMINISTIC:
             if any(gate.verdict == FAILED for gate in self._gates):
-                self._add(_skipped("nothing was timed, since a gate without a clock failed"))
+                self._add(skipped_gate("nothing was timed, since a gate without a clock failed"))
             else:
                 self._measure()
         return Report(gates=tuple(self._gates), notes=tuple(self._notes), new=new, old=old)
@@ -217,17 +201,16 @@ class _Check:
         assert isinstance(old, Artefact)
         trio = [old, request.new, old]
         decision = decide(lambda: measure_round(trio, request.options), request.rule(share), progress=self._progress)
-        return _measured_gate(decision, request.max_slowdown, hard=hard)
+        return measured_gate(decision, request.max_slowdown, hard=hard)
 
     def _why_not_stored(self, stored: Stored) -> str:
         """Why the stored times cannot be compared with times of this machine, "" if they can."""
         if stored.fingerprint is None or stored.logs is None or stored.anchor_logs is None:
             return f"{stored.path} holds no times"
         start = self._probe()
-        if (start.shape, start.dtype) != (stored.shape, stored.dtype):
-            raise InputError(
-                f"{self._request.new.name} takes {start.dtype} {_shape(start.shape)}, but {stored.path} was measured "
-                f"with {stored.dtype} {_shape(stored.shape)}; only networks with the same input can be compared"
+        if self._request.options.same_input:
+            _check_same(
+                self._request.new.name, (start.shape, start.dtype), str(stored.path), (stored.shape, stored.dtype)
             )
         here = take_fingerprint(runtimes=(start.runtime,), threads=self._request.options.threads)
         differences = here.differences(stored.fingerprint)
@@ -251,7 +234,7 @@ class _Check:
                 judge=lambda rounds: _compare_stored(rounds, stored),
                 progress=self._progress,
             )
-        return _measured_gate(decision, request.max_slowdown, hard=hard)
+        return measured_gate(decision, request.max_slowdown, hard=hard)
 
     def _absolute(self, *, hard: bool, share: float) -> Gate:
         request = self._request
@@ -264,7 +247,7 @@ class _Check:
             judge=lambda rounds: _compare_limit(rounds, limit_ms=limit),
             progress=self._progress,
         )
-        return _absolute_gate(decision, limit, hard=hard)
+        return absolute_gate(decision, limit, hard=hard)
 
 
 def find_stored_artefact(stored: Stored) -> Artefact | None:
@@ -280,117 +263,41 @@ def find_stored_artefact(stored: Stored) -> Artefact | None:
     return None
 
 
+def _predicted(request: Request) -> Iterator[Gate]:
+    if request.table is None:
+        return iter(())
+    old = request.old if isinstance(request.old, Artefact) else None
+    return table_gates(
+        request.new, old, request.table, max_slowdown=request.max_slowdown, max_latency_ms=request.max_latency_ms
+    )
+
+
+def _check_inputs(request: Request) -> None:
+    """Where files say their inputs, before anything is timed."""
+    if not request.options.same_input:
+        return
+    new, old = read_input(request.new), None
+    if isinstance(request.old, Stored):
+        old = (request.old.shape, request.old.dtype) if request.old.dtype else None
+    elif request.old is not None:
+        old = read_input(request.old)
+    if new is not None and old is not None:
+        assert request.old is not None
+        _check_same(request.new.name, new, request.old.name, old)
+
+
+def _check_same(name: str, new: tuple[tuple[int, ...], str], other: str, old: tuple[tuple[int, ...], str]) -> None:
+    if new != old:
+        raise InputError(
+            f"{name} takes {new[1]} {_shape(new[0])}, but {other} {old[1]} {_shape(old[0])}; only networks with the "
+            "same input are compared, unless --different-inputs says that this is meant"
+        )
+
+
 def _footprint_of(old: Artefact | Stored | None) -> Footprint | None:
     if old is None:
         return None
     return old.footprint if isinstance(old, Stored) else read_footprint(old)
-
-
-def _footprint_gates(new: Footprint, old: Footprint | None, request: Request) -> Iterator[Gate]:
-    growth = request.max_slowdown if request.max_growth is None else request.max_growth
-    allowed = "any growth allowed" if growth == math.inf else f"at most {growth:+.1%} allowed"
-    for name, label in UNITS.items():
-        before, after = getattr(old, name, None), getattr(new, name)
-        if before is None or after is None:
-            continue
-        limit = math.inf if growth == math.inf else before * (1.0 + growth)
-        shown = f"{format_figure(name, before)} to {format_figure(name, after)}"
-        change = f" ({after / before - 1.0:+.1%})" if before else ""
-        yield Gate(
-            name=label,
-            verdict=PASSED if after <= limit else FAILED,
-            hard=True,
-            detail=f"{shown}{change}, {allowed}",
-            old=before,
-            new=after,
-            limit=limit,
-        )
-
-
-def _table_gates(request: Request) -> Iterator[Gate]:
-    if request.table is None:
-        return
-    layers = layers_of(request.new)
-    if layers is None:
-        raise InputError(
-            f"{request.new.name} does not say which sub-network it is, so {request.table.device.name}'s table cannot "
-            "predict its latency; give a bundle or an ONNX file of nas2edge export"
-        )
-    new = request.table.estimate(layers)
-    of = f"by the {new.kind} table {request.table.device.name}"
-    name = f"table latency ({request.table.device.name})"
-    before = layers_of(request.old) if isinstance(request.old, Artefact) else None
-    if before is not None:
-        old_ms = request.table.estimate(before).ms
-        limit = old_ms * (1.0 + request.max_slowdown)
-        detail = (
-            f"{format_latency(old_ms)} to {format_latency(new.ms)} ({new.ms / old_ms - 1.0:+.1%}) {of}, at most "
-            f"{request.max_slowdown:+.1%} allowed"
-        )
-        verdict = PASSED if new.ms <= limit else FAILED
-        yield Gate(name=name, verdict=verdict, hard=True, detail=detail, old=old_ms, new=new.ms, limit=limit)
-    if request.max_latency_ms is not None:
-        verdict = PASSED if new.ms <= request.max_latency_ms else FAILED
-        detail = (
-            f"{format_latency(new.ms)} +- {format_latency(new.sigma_ms)} {of}, at most "
-            f"{format_latency(request.max_latency_ms)} allowed"
-        )
-        yield Gate(
-            name=f"{name}, absolute",
-            verdict=verdict,
-            hard=True,
-            detail=detail,
-            new=new.ms,
-            limit=request.max_latency_ms,
-        )
-
-
-def _measured_gate(decision: Decision, max_slowdown: float, *, hard: bool) -> Gate:
-    found = decision.comparison
-    figures = "" if found is None else (
-        f"{found.ratio.estimate - 1.0:+.1%} [{found.ratio.low - 1.0:+.1%}, {found.ratio.high - 1.0:+.1%}], at most "
-        f"{max_slowdown:+.1%} allowed; "
-    )  # fmt: skip
-    return Gate(
-        name=MEASURED_LATENCY,
-        verdict=decision.verdict,
-        hard=hard,
-        detail=figures + decision.reason + _advice(decision),
-        old=1.0,
-        new=None if found is None else found.ratio.estimate,
-        limit=1.0 + max_slowdown,
-        decision=decision,
-    )
-
-
-def _absolute_gate(decision: Decision, limit_ms: float, *, hard: bool) -> Gate:
-    found = decision.comparison
-    estimate, low, high = (
-        (None, None, None)
-        if found is None
-        else (limit_ms * value for value in (found.ratio.estimate, found.ratio.low, found.ratio.high))
-    )
-    figures = "" if estimate is None or low is None or high is None else (
-        f"{format_latency(estimate)} [{format_latency(low)}, {format_latency(high)}], at most "
-        f"{format_latency(limit_ms)} allowed; "
-    )  # fmt: skip
-    return Gate(
-        name=ABSOLUTE_LATENCY,
-        verdict=decision.verdict,
-        hard=hard,
-        detail=figures + decision.reason + _advice(decision),
-        new=estimate,
-        limit=limit_ms,
-        decision=decision,
-    )
-
-
-def _advice(decision: Decision) -> str:
-    return "; a longer --budget or a quieter machine decides" if decision.verdict == INCONCLUSIVE else ""
-
-
-def _skipped(reason: str) -> Gate:
-    return Gate(name=MEASURED_LATENCY, verdict=SKIPPED, hard=False, detail=reason)
 
 
 def _compare_stored(rounds: Sequence[Round], stored: Stored) -> Comparison:

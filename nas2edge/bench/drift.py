@@ -74,7 +74,7 @@ class Drift:
 
     @property
     def verdict(self) -> str:
-        """ "drifted" if the median ratio or a row is off, "held" if not, "inconclusive" on a busy machine."""
+        """Of the table: "drifted" if the median ratio or a row is off, else "held"; "inconclusive" if it was busy."""
         if self.median_ratio is None:
             return UNKNOWN
         off = abs(self.median_ratio - 1.0) > TABLE_TOLERANCE

@@ -91,14 +91,43 @@ def read_footprint(artefact: Artefact) -> Footprint:
     return Footprint(size_bytes=artefact.path.stat().st_size)
 
 
-def _of_onnx(path: Path, shape: tuple[int, ...] | None) -> Footprint:
+def read_input(artefact: Artefact) -> tuple[tuple[int, ...], str] | None:
+    """Returns shape and type of the input that a network is timed with, None where its file does not say it.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    if artefact.path.suffix != ".onnx":
+        return None
+    import onnx
+
+    model = _load(artefact.path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type not in _elements():
+        return None
+    dims = [dim.dim_value or 1 for dim in inputs[0].type.tensor_type.shape.dim]
+    kind = onnx.helper.tensor_dtype_to_np_dtype(inputs[0].type.tensor_type.elem_type)
+    return artefact.shape or tuple(dims), str(kind)
+
+
+def _load(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        return onnx.load(str(path), load_external_data=False)
+    except DecodeError as err:
+        raise FormatError(f"{path} is no ONNX file that reads: {str(err).splitlines()[0]}") from err
+
+
+def _of_onnx(path: Path, shape: tuple[int, ...] | None) -> Footprint:
+    import onnx
+
+    model = _load(path)
+    try:
         sizes = _value_sizes(model, shape)
-    except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as err:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as err:
         raise FormatError(f"{path} is no ONNX file that reads: {str(err).splitlines()[0]}") from err
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     external = {

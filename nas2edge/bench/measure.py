@@ -152,7 +152,7 @@ def check_same_input(artefacts: Sequence[Artefact], starts: Sequence[Start]) -> 
         if (start.shape, start.dtype) != (first.shape, first.dtype):
             raise InputError(
                 f"{artefact.name} takes {_described(start)}, but {artefacts[0].name} {_described(first)}; "
-                "only networks with the same input can be compared"
+                "only networks with the same input are compared, unless --different-inputs says that this is meant"
             )
 
 

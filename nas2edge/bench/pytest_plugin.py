@@ -41,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "runtime": None,
     "threads": 1,
     "input_shape": None,
+    "different_inputs": False,
     "inconclusive": "skip",
 }
 _INCONCLUSIVE = ("skip", "fail", "pass")
@@ -193,5 +194,5 @@ def _request(settings: dict[str, Any], new: str | Path, baseline: str | Path | N
         table=read("device", lambda name: load_table(name, tables=tables)),
         mode=settings["gate"],
         budget_s=read("budget", parse_duration_s),
-        options=Options(threads=settings["threads"]),
+        options=Options(threads=settings["threads"], same_input=not settings["different_inputs"]),
     )

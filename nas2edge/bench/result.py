@@ -17,7 +17,7 @@ import numpy as np
 from nas2edge._version import __version__
 from nas2edge.bench.artefact import Artefact
 from nas2edge.bench.fingerprint import Fingerprint
-from nas2edge.bench.footprint import Footprint, read_footprint
+from nas2edge.bench.footprint import Footprint, read_footprint, read_input
 from nas2edge.bench.measure import Array, Round
 from nas2edge.bench.stats import Interval, median_interval
 from nas2edge.errors import FormatError
@@ -184,12 +184,13 @@ def untimed_result(artefact: Artefact) -> Result:
     Raises:
         FormatError: The file is damaged.
     """
+    shape, dtype = read_input(artefact) or (artefact.shape or (), "")
     return Result(
         artefact=artefact,
         sha256=artefact.sha256,
         runtime="",
-        shape=artefact.shape or (),
-        dtype="",
+        shape=shape,
+        dtype=dtype,
         footprint=read_footprint(artefact),
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas2edge.bench.check import Gate, Report
+from nas2edge.bench.check import Report
 from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Comparison
+from nas2edge.bench.gates import Gate
 from nas2edge.bench.stats import Interval
 
 _MARKS = {PASSED: "✅ passed", FAILED: "❌ failed", INCONCLUSIVE: "⚠️ inconclusive", "skipped": "– skipped"}

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nas2edge.bench.check import Gate, Report
+from nas2edge.bench.check import Report
 from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Comparison, Decision
+from nas2edge.bench.gates import Gate
 
 if TYPE_CHECKING:
     from rich.console import Console

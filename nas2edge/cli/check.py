@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 @threads_option
 @shape_option
 @time_limit_option
+@click.option(
+    "--different-inputs", is_flag=True, help="Compare networks of different input shapes, as resolutions are."
+)
 @click.option("--save", type=click.Path(path_type=Path, dir_okay=False),
               help="Store NEW's result here unless the check fails; it can be a baseline.")  # fmt: skip
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False),
@@ -59,6 +62,7 @@ def command(
     threads: int,
     shape: tuple[int, ...] | None,
     time_limit: float,
+    different_inputs: bool,
     save: Path | None,
     summary: Path | None,
     tables: Path | None,
@@ -103,7 +107,7 @@ def command(
         table=_table(device, tables),
         mode=gate,
         budget_s=budget,
-        options=Options(threads=threads, time_limit_s=time_limit),
+        options=Options(threads=threads, time_limit_s=time_limit, same_input=not different_inputs),
     )
     _run(request, baseline=baseline, save=save, summary=summary, as_json=as_json)
 
