@@ -73,3 +73,18 @@ def test_roofline_needs_enough_rows_and_states_its_error():
 
     assert close is not None and close.rel_sigma < 0.06
     assert noisy is not None and 0.07 < noisy.rel_sigma < 0.15
+
+
+def test_launches_are_fitted_where_they_explain_something():
+    rng = np.random.default_rng(0)
+    sums, weights = rng.uniform(0.1, 0.4, 40), rng.uniform(0.5, 2.0, 40)
+    launches = rng.integers(40, 90, 40)
+
+    fit = fit_calibration(sums, weights, 1.05 * sums + 0.0005 * (launches - 20), cache_mb=32.0, launches=launches)
+    plain = fit_calibration(sums, weights, 0.01 + 1.05 * sums, cache_mb=32.0, launches=launches)
+
+    assert fit.launch_ms == pytest.approx(0.0005, rel=0.05)
+    assert fit.slope == pytest.approx(1.05, rel=0.01)
+    assert fit.rel_rms < 1e-3
+    assert (plain.launch_ms, plain.warm_launches) == (0.0, 0.0)
+    assert plain.overhead_ms == pytest.approx(0.01)

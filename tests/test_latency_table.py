@@ -8,7 +8,7 @@ from nas2edge import AdditiveMetric, load_space, plan, unique_layers
 from nas2edge.costs import count_params, peak_activations
 from nas2edge.errors import TableError
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
-from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow
+from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow, count_launches
 from tests.latency_fakes import DEVICE, layer_ms, measured_row, measured_table
 from tests.search_spaces import every_code, small_space
 
@@ -205,3 +205,23 @@ def test_memory_is_all_weights_and_the_greatest_activations():
 
     weights = sum(count_params(layer) for layer in SMALLEST)
     assert table.memory_bytes(SMALLEST) == 2 * (weights + 3 * max(map(peak_activations, SMALLEST)))
+
+
+def test_launches_beyond_the_warm_ones_cost_something_each():
+    launches = sum(map(count_launches, SMALLEST))
+    table = replace(four_rows(), calibration=Calibration(slope=2.0, launch_ms=0.5, warm_launches=launches - 3.0))
+
+    assert table.estimate(SMALLEST).ms == pytest.approx(2.0 * 10.0 + 3 * 0.5)
+
+
+@pytest.mark.parametrize("warm", [0.0, 14.0, 1000.0])
+@pytest.mark.parametrize("cache_mb", [0.0, 0.01])
+def test_metrics_with_all_terms_equal_estimates(warm, cache_mb):
+    calibration = Calibration(overhead_ms=0.1, slope=1.1, cache_mb=cache_mb, spill_ms_per_mb=3.0, launch_ms=0.02,
+                              warm_launches=warm)  # fmt: skip
+    table = replace(measured_table(unique_layers(SPACE)), calibration=calibration)
+    codes = every_code(SPACE)[::5]
+
+    expected = [table.estimate(plan(SPACE, subnet)).ms for subnet in SPACE.decode(codes)]
+
+    assert table.metric(SPACE)(codes) == pytest.approx(np.array(expected))

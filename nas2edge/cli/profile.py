@@ -173,9 +173,11 @@ def _render(console: Console, table: LatencyTable, path: Path) -> None:
     calibration = table.calibration
     if calibration.nets:
         spill = f" + {format_latency(calibration.spill_ms_per_mb)} per MB of weights beyond {calibration.cache_mb:.3g}"
+        launch = f" + {format_latency(calibration.launch_ms)} per launch beyond {calibration.warm_launches:.3g}"
         console.print(
             f"  network = {format_latency(calibration.overhead_ms)} + {calibration.slope:.3f} x sum of its blocks"
-            + (spill if calibration.spill_ms_per_mb else ""),
+            + (spill if calibration.spill_ms_per_mb else "")
+            + (launch if calibration.launch_ms else ""),
             soft_wrap=True,
         )
     disturbed = [table.protocol.get(name, 0) for name in ("disturbed_rows", "disturbed_networks")]

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 MIN_NETS = 5
 _CACHE_SHARES = (0.25, 0.5, 0.75, 1.0)
+_WARM_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_GAIN = 0.95
 
 
 def fit_calibration(
@@ -25,17 +27,19 @@ def fit_calibration(
     measured_ms: npt.ArrayLike,
     *,
     cache_mb: float | None,
+    launches: npt.ArrayLike | None = None,
 ) -> Calibration:
-    """Fits overhead, slope, and the cost of weights beyond the cache to whole networks.
+    """Fits overhead, slope, the cost of weights beyond the cache, and that of launches to whole networks.
 
     Part of the cache may belong to others (activations, neighbours on a shared machine), so the quarter of `cache_mb`
-    that fits best is taken.
+    that fits best is taken; likewise the share of the least number of launches that cost nothing.
 
     Args:
         sum_ms: Sum of the rows of each network.
         weights_mb: Its weights, in 1e6 bytes.
         measured_ms: Its measured latency.
         cache_mb: Last-level cache; None if unknown, which leaves that term out.
+        launches: Its kernels; None leaves that term out.
 
     Returns:
         The calibration, or the plain sum if there are fewer than five networks.
@@ -43,15 +47,23 @@ def fit_calibration(
     x, weights, y = (np.asarray(values, dtype=np.float64) for values in (sum_ms, weights_mb, measured_ms))
     if len(y) < MIN_NETS:
         return Calibration(nets=0)
-    best = _fit(x, np.zeros(len(x)), y, cache_mb=0.0)
-    if cache_mb is not None:
-        for share in _CACHE_SHARES:
-            held = share * cache_mb
-            fit = _fit(x, np.maximum(0.0, weights - held), y, cache_mb=held)
-            # A term must pay for itself: noise alone improves a fit a little.
-            if fit.spill_ms_per_mb and fit.rel_rms < 0.95 * best.rel_rms:
-                best = fit
+    n = np.zeros(len(y)) if launches is None else np.asarray(launches, dtype=np.float64)
+    none, nothing = np.zeros(len(y)), 0.0
+    best = _fit(x, none, none, y, cache_mb=nothing, warm=nothing)
+    for held in () if cache_mb is None else [share * cache_mb for share in _CACHE_SHARES]:
+        fit = _fit(x, np.maximum(0.0, weights - held), none, y, cache_mb=held, warm=nothing)
+        best = _better(best, fit, pays=bool(fit.spill_ms_per_mb))
+    if n.any():
+        held, spilled = best.cache_mb, bool(best.spill_ms_per_mb)
+        for warm in [share * float(n.min()) for share in _WARM_SHARES]:
+            fit = _fit(x, np.maximum(0.0, weights - held) * spilled, n - warm, y, cache_mb=held, warm=warm)
+            best = _better(best, fit, pays=bool(fit.launch_ms))
     return best
+
+
+def _better(best: Calibration, fit: Calibration, *, pays: bool) -> Calibration:
+    """A further term must pay for itself: noise alone improves a fit a little."""
+    return fit if pays and fit.rel_rms < _GAIN * best.rel_rms else best
 
 
 def validate(space: str, predicted_ms: npt.ArrayLike, measured_ms: npt.ArrayLike) -> Validation:
@@ -69,15 +81,15 @@ def validate(space: str, predicted_ms: npt.ArrayLike, measured_ms: npt.ArrayLike
     )
 
 
-def _fit(x: Floats, spilled: Floats, y: Floats, *, cache_mb: float) -> Calibration:
+def _fit(x: Floats, spilled: Floats, cold: Floats, y: Floats, *, cache_mb: float, warm: float) -> Calibration:
     kept = np.ones(len(y), dtype=bool)
     for _ in range(2):
-        terms = np.stack([np.ones(len(y)), x, spilled], axis=1) / y[:, None]
+        terms = np.stack([np.ones(len(y)), x, spilled, cold], axis=1) / y[:, None]
         scale = np.maximum(terms.max(axis=0), 1e-12)
         coefficients = solve_nonnegative(terms[kept] / scale, np.ones(int(kept.sum()))) / scale
         errors = terms @ coefficients - 1.0
         kept = np.abs(errors) <= max(3 * 1.4826 * float(np.median(np.abs(errors))), 1e-9)
-    overhead, slope, spill = coefficients.tolist()
+    overhead, slope, spill, launch = coefficients.tolist()
     return Calibration(
         overhead_ms=overhead,
         slope=slope,
@@ -85,4 +97,6 @@ def _fit(x: Floats, spilled: Floats, y: Floats, *, cache_mb: float) -> Calibrati
         spill_ms_per_mb=spill,
         nets=len(y),
         rel_rms=float(np.sqrt(np.mean(errors**2))),
+        launch_ms=launch,
+        warm_launches=warm if launch else 0.0,
     )

@@ -36,7 +36,7 @@ from nas2edge.latency.protocol import (
     measure,
     memory_copy,
 )
-from nas2edge.latency.table import MEASURED, LatencyTable, Validation
+from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, Validation, count_launches
 from nas2edge.latency.target import Quantise, Target, check_target, describe, device_of, make_prepare
 from nas2edge.plan import LayerSpec
 from nas2edge.space import SearchSpace
@@ -254,15 +254,14 @@ def calibrate(
 ) -> LatencyTable:
     """Fits the table's calibration on some measured networks, and validates it on the others."""
 
-    def columns(chosen: Sequence[Net]) -> tuple[list[float], list[float], list[float]]:
-        plain = [table.estimate(net.item.layers).ms for net in chosen]
-        weights = [sum(map(count_params, net.item.layers)) * table.device.value_bytes / 1e6 for net in chosen]
-        return plain, weights, [found[net.item.id].p50 for net in chosen]
-
     # Disturbed networks say more of the machine's other work than of the table; the protocol counts them.
     quiet = [net for net in nets if net.item.id in found and found[net.item.id].quiet]
-    calibration = fit_calibration(*columns([net for net in quiet if net.calibrates]), cache_mb=cache_mb)
-    calibrated = replace(table, calibration=calibration)
+    calibrated = fitted(
+        table,
+        [net.item.layers for net in quiet if net.calibrates],
+        [found[net.item.id].p50 for net in quiet if net.calibrates],
+        cache_mb=cache_mb,
+    )
     validations: list[Validation] = []
     errors: list[float] = []
     for space in dict.fromkeys(net.space for net in nets):
@@ -274,6 +273,25 @@ def calibrate(
             errors += [p / m - 1.0 for p, m in zip(predicted, measured, strict=True)]
     rel_sigma = float(np.sqrt(np.mean(np.square(errors)))) if errors else table.rel_sigma
     return replace(calibrated, rel_sigma=rel_sigma, validation=tuple(validations))
+
+
+def fitted(
+    table: LatencyTable,
+    networks: Sequence[Sequence[LayerSpec]],
+    measured_ms: Sequence[float],
+    *,
+    cache_mb: float | None,
+) -> LatencyTable:
+    """Returns the table with a calibration to measured networks."""
+    plain = replace(table, calibration=Calibration())
+    calibration = fit_calibration(
+        [plain.estimate(layers).ms for layers in networks],
+        [sum(map(count_params, layers)) * table.device.value_bytes / 1e6 for layers in networks],
+        measured_ms,
+        cache_mb=cache_mb,
+        launches=[sum(map(count_launches, layers)) for layers in networks],
+    )
+    return replace(table, calibration=calibration)
 
 
 def _reference_block(name: str) -> LayerSpec:

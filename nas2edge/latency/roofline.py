@@ -46,7 +46,7 @@ class Roofline:
 
     def layer_ms(self, layer: LayerSpec) -> float | None:
         """Returns the modelled time of a block, or None if the block is unlike all that were fitted."""
-        terms = _terms(layer)
+        terms = block_terms(layer)
         if (layer.op, layer.act) not in self.ops or bool((terms > self.reach).any()):
             return None
         return float(terms @ self.coefficients)
@@ -56,13 +56,16 @@ def fit_roofline(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Roofline |
     """Fits the model to measured blocks; None if they are fewer than 24, too few to trust."""
     if len(layers) < MIN_ROWS:
         return None
-    terms, target = np.stack([_terms(layer) for layer in layers]), np.asarray(ms, dtype=np.float64)
+    terms, target = np.stack([block_terms(layer) for layer in layers]), np.asarray(ms, dtype=np.float64)
     fold = np.random.default_rng(0).permutation(len(layers)) % _FOLDS
     errors = np.concatenate(
-        [terms[fold == i] @ _fit(terms[fold != i], target[fold != i]) / target[fold == i] - 1 for i in range(_FOLDS)]
+        [
+            terms[fold == i] @ fit_terms(terms[fold != i], target[fold != i]) / target[fold == i] - 1
+            for i in range(_FOLDS)
+        ]
     )
     return Roofline(
-        coefficients=_fit(terms, target),
+        coefficients=fit_terms(terms, target),
         reach=terms.max(axis=0) * _REACH,
         ops=frozenset((layer.op, layer.act) for layer in layers),
         rel_sigma=float(np.sqrt(np.mean(errors**2))),
@@ -74,7 +77,7 @@ def robust_fit_ms(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Floats:
 
     Relative errors forgive what is far too slow, not what is far too fast, so the slow ones are looked for first.
     """
-    terms, target = np.stack([_terms(layer) for layer in layers]), np.asarray(ms, dtype=np.float64)
+    terms, target = np.stack([block_terms(layer) for layer in layers]), np.asarray(ms, dtype=np.float64)
     # The first guess: all blocks at the median rate of the launches and MACs that they have.
     work = terms[:, 1] / np.median(terms[:, 1]) + terms[:, 2:6].sum(axis=1) / np.median(terms[:, 2:6].sum(axis=1))
     fitted = work * np.median(target / work)
@@ -82,14 +85,14 @@ def robust_fit_ms(layers: Sequence[LayerSpec], ms: Sequence[float]) -> Floats:
         kept = np.abs(np.log(target / fitted)) <= np.log(reach)
         if kept.sum() < 3:
             break
-        fitted = np.maximum(terms @ _fit(terms[kept], target[kept]), 1e-9)
+        fitted = np.maximum(terms @ fit_terms(terms[kept], target[kept]), 1e-9)
     return np.asarray(fitted, dtype=np.float64)
 
 
 def part_shares(layers: Sequence[LayerSpec], ms: Sequence[float] | Floats) -> Floats:
     """Returns what share of each block's time each of `PARTS` has, by a roofline through all blocks: (m, 4)."""
-    terms = np.stack([_terms(layer) for layer in layers])
-    contributions = terms * _fit(terms, np.asarray(ms, dtype=np.float64))
+    terms = np.stack([block_terms(layer) for layer in layers])
+    contributions = terms * fit_terms(terms, np.asarray(ms, dtype=np.float64))
     parts = np.stack([contributions[:, columns].sum(axis=1) for columns in _PART_COLUMNS], axis=1)
     return np.asarray(parts / parts.sum(axis=1, keepdims=True), dtype=np.float64)
 
@@ -129,13 +132,20 @@ def _solve_on(matrix: Floats, target: Floats, columns: npt.NDArray[np.bool_]) ->
     return x
 
 
-def _fit(terms: Floats, ms: Floats) -> Floats:
+def fit_terms(terms: Floats, ms: Floats) -> Floats:
+    """Returns the non-negative coefficients with the least squared relative errors.
+
+    Args:
+        terms: Shape (m, n).
+        ms: Shape (m,).
+    """
     scale = np.maximum(terms.max(axis=0), 1.0)
     coefficients: Floats = solve_nonnegative(terms / scale / ms[:, None], np.ones(len(ms))) / scale
     return coefficients
 
 
-def _terms(layer: LayerSpec) -> Floats:
+def block_terms(layer: LayerSpec) -> Floats:
+    """Returns the terms of a block in physical units, of which the model takes a non-negative combination."""
     launches = kernels(layer, fused_acts=_FUSED)
     depthwise = [kernel for kernel in launches if kernel.kind == DEPTHWISE]
     dense = {op.name for op in layer.ops if op.kernel_size > 1 and op.groups == 1}

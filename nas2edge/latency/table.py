@@ -9,6 +9,7 @@ LatencyEstimate(ms=4.53, sigma_ms=1.13, measured_share=0.0, kind='estimated', mi
 A whole network takes
 
     overhead + slope * (sum of its rows) + spill * (weights in MB - cache in MB, if positive)
+             + launch * (launches - warm launches, if positive)
 
 where the terms beside the sum come from whole networks that were measured with the rows (`Calibration`); a table
 without calibration is its sum. Its sigma has two parts: each layer's own error, independent from layer to layer, and
@@ -32,7 +33,7 @@ from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count_params, peak_activations
 from nas2edge.device import Device
 from nas2edge.errors import TableError
-from nas2edge.latency.kernels import KernelLaw
+from nas2edge.latency.kernels import KernelLaw, kernels
 from nas2edge.latency.roofline import Roofline, fit_roofline
 from nas2edge.plan import LayerSpec
 from nas2edge.space import Codes, SearchSpace
@@ -44,6 +45,7 @@ KINDS = (MEASURED, DERIVED, ESTIMATED)
 Metric = Callable[[Codes], npt.NDArray[np.float64]]
 
 _NAMED_MISSING = 5
+_FUSED = ("relu", "swish", "hsigmoid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,9 @@ class Calibration:
         slope: Factor on the sum of rows.
         cache_mb: Weights (in 1e6 bytes) that stay in the last-level cache from one run to the next.
         spill_ms_per_mb: Cost of each further MB, which every run fetches from memory; a block alone never pays it.
+        launch_ms: Cost of each launch (`nas2edge.latency.kernels`) beyond the warm ones: a block alone, run again and
+            again, finds its code in the nearest cache, one of many kernels in a network does not.
+        warm_launches: Launches that cost nothing more.
         nets: Whole networks that were measured for the fit.
         rel_rms: Root mean square of the relative errors of the fit.
 
@@ -123,19 +128,27 @@ class Calibration:
     spill_ms_per_mb: float = 0.0
     nets: int = 0
     rel_rms: float = 0.0
+    launch_ms: float = 0.0
+    warm_launches: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.slope < math.inf:
             raise TableError(f"calibration.slope is {self.slope}; expected a positive number")
-        for name in ("overhead_ms", "cache_mb", "spill_ms_per_mb", "nets", "rel_rms"):
+        for name in ("overhead_ms", "cache_mb", "spill_ms_per_mb", "nets", "rel_rms", "launch_ms", "warm_launches"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise TableError(f"calibration.{name} is {value}; expected zero or a positive number")
 
-    def total_ms(self, sum_ms: Any, weights_mb: Any) -> Any:
+    def total_ms(self, sum_ms: Any, weights_mb: Any, launches: Any) -> Any:
         """Returns the latency of whole networks from sums over their layers; numbers or arrays alike."""
         spilled = np.maximum(0.0, weights_mb - self.cache_mb)
-        return self.overhead_ms + self.slope * sum_ms + self.spill_ms_per_mb * spilled
+        cold = np.maximum(0.0, launches - self.warm_launches)
+        return self.overhead_ms + self.slope * sum_ms + self.spill_ms_per_mb * spilled + self.launch_ms * cold
+
+
+def count_launches(layer: LayerSpec) -> int:
+    """Returns the kernels that a CPU runtime runs for a block, activations fused."""
+    return len(kernels(layer, fused_acts=_FUSED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +292,8 @@ class LatencyTable:
         rows = [row for _, row in found if row is not None]
         sum_ms = sum(row.ms for row in rows)
         variance = sum((row.ms * row.rel_sigma) ** 2 for row in rows)
-        ms = float(self.calibration.total_ms(sum_ms, sum(map(self._weights_mb, layers))))
+        weights_mb, launches = sum(map(self._weights_mb, layers)), sum(map(count_launches, layers))
+        ms = float(self.calibration.total_ms(sum_ms, weights_mb, launches))
         return LatencyEstimate(
             ms=ms,
             sigma_ms=float(self._sigma_ms(ms, variance)),
@@ -291,25 +305,34 @@ class LatencyTable:
     def metric(self, space: SearchSpace) -> Metric:
         """Returns latencies in milliseconds of populations of a space; equal to `estimate` of each sub-network.
 
-        It is an `AdditiveMetric`, with exact extremes, unless the space has sub-networks on both sides of `cache_mb`.
+        It is an `AdditiveMetric`, with exact extremes, unless the space has sub-networks on both sides of `cache_mb` or
+        `warm_launches`.
 
         Raises:
             TableError: Blocks of the space have no row and nothing to estimate them from; names them.
         """
         self._check_answers(space)
-        calibration, spill = self.calibration, self.calibration.spill_ms_per_mb
+        calibration = self.calibration
         sums = AdditiveMetric(space, lambda layer: self.row(layer).ms)
-        if spill:
-            weights = AdditiveMetric(space, self._weights_mb)
-            least, greatest = weights.minimum().value, weights.maximum().value
-            if least < calibration.cache_mb < greatest:
-                return lambda codes: np.asarray(calibration.total_ms(sums(codes), weights(codes)))
-            spill = spill if least >= calibration.cache_mb else 0.0
-        constant = calibration.overhead_ms - spill * calibration.cache_mb
+        hinges = (
+            (calibration.spill_ms_per_mb, calibration.cache_mb, self._weights_mb),
+            (calibration.launch_ms, calibration.warm_launches, count_launches),
+        )
+        constant = calibration.overhead_ms
+        terms: list[tuple[float, Callable[[LayerSpec], float]]] = []
+        for cost, free, amount in (hinge for hinge in hinges if hinge[0]):
+            total = AdditiveMetric(space, amount)
+            least, greatest = total.minimum().value, total.maximum().value
+            if least < free < greatest:
+                weights, launches = AdditiveMetric(space, self._weights_mb), AdditiveMetric(space, count_launches)
+                return lambda codes: np.asarray(calibration.total_ms(sums(codes), weights(codes), launches(codes)))
+            if least >= free:
+                constant -= cost * free
+                terms.append((cost, amount))
 
         def contribution(layer: LayerSpec) -> float:
             once = constant if layer.op == "first_conv" else 0.0
-            return once + calibration.slope * self.row(layer).ms + spill * self._weights_mb(layer)
+            return once + calibration.slope * self.row(layer).ms + sum(cost * amount(layer) for cost, amount in terms)
 
         return AdditiveMetric(space, contribution)
 

@@ -30,6 +30,7 @@ _MEMORY = ("act_kb", "weights_kb")
 _MEMORY_TOLERANCE = 1e-4
 _SHORTCUTS = ("none", "identity", "pool", "conv", "pool+conv")
 _DIGITS = 6
+_LATER = ("launch_ms", "warm_launches")
 
 T = TypeVar("T", Calibration, Validation)
 
@@ -211,7 +212,9 @@ def layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
 
 def _numbers(cls: type[T], raw: Any, *, where: str) -> T:
     known = {entry.name: entry.type for entry in fields(cls)}
-    if not isinstance(raw, Mapping) or set(raw) != set(known):
+    # Older files lack what came later.
+    required = {entry.name for entry in fields(cls) if entry.name not in _LATER}
+    if not isinstance(raw, Mapping) or not required <= set(raw) <= set(known):
         raise TableError(f"{where} is {raw!r}; expected an object with {', '.join(known)}")
     for name, value in raw.items():
         if known[name] == "str":

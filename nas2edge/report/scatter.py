@@ -47,6 +47,7 @@ def scatter_png(points: Sequence[Point], *, title: str, caption: str = "") -> by
     require("matplotlib", extra="report", purpose="plotting latencies")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogFormatter
 
     figure = Figure(figsize=(6.4, 7.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -70,6 +71,9 @@ def scatter_png(points: Sequence[Point], *, title: str, caption: str = "") -> by
     if high > _LOG_SPAN * low:
         above.set_xscale("log")
         above.set_yscale("log")
+        for axis in (above.xaxis, above.yaxis):
+            axis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.7)))
     above.set(ylabel="predicted (ms), bars: one sigma", xlim=line, ylim=line)
     above.set_title(f"{title}\n{caption}".strip(), fontsize=9)
     above.legend(fontsize=8)
