@@ -19,6 +19,7 @@ PREPROCESS = Preprocess(image_size=32, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3
 
 def write_run(folder: Path, *, seed: int = 0, images: int = 4) -> Path:
     """Writes supernet.safetensors and images.zip, with so many images of each class in each split."""
+    torch.set_num_threads(1)  # two are slower than one for such a network, and far slower beside another process
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = Supernet(load_space("tiny"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from nas2edge.export.inputs import BATCH, Inputs
 from nas2edge.export.parity import EXACT
 from nas2edge.export.proof import Proof
 from nas2edge.export.request import ExportRequest
-from nas2edge.export.stages import PASSED, SKIPPED
+from nas2edge.export.stages import FAILED, PASSED, SKIPPED
+from nas2edge.export.statistics import MAX_SHIFT, MAX_SPREAD, staleness
 from nas2edge.graph import BN_EPS, fold_batch_norm
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 
@@ -81,7 +83,14 @@ def _recalibrate(net: StaticNet, wanted: int | None, inputs: Inputs, proof: Proo
         return
     images = inputs.calibration(wanted)
     recalibrate(net, images.normalised())
-    proof.add("recalibrate", PASSED, f"batch-normalisation statistics from {len(images)} calibration images")
+    worst = staleness(net, images.spread_normalised(BATCH))[0]
+    summary = f"batch-normalisation statistics from {len(images)} calibration images"
+    said = f"on them the means of {worst.layer} lie {worst.shift:.2f} standard deviations off, its variances by a "
+    said += f"factor of {math.exp(min(worst.spread, 50.0)):.3g}"
+    if worst.stale:
+        summary = f"the batch-normalisation statistics are not those of the {len(images)} calibration images"
+    details = {"images": len(images), "worst": asdict(worst), "max_shift": MAX_SHIFT, "max_spread": MAX_SPREAD}
+    proof.add("recalibrate", FAILED if worst.stale else PASSED, f"{summary}; {said}", details)
 
 
 def _with_folded(net: StaticNet, folded: Mapping[str, Array]) -> StaticNet:

@@ -125,6 +125,10 @@ class CalibrationImages:
         for part in divide(np.arange(len(self._images))):
             yield normalise(subset(self._images, part), self._preparation.preprocess)
 
+    def spread_normalised(self, wanted: int) -> Tensor:
+        """Returns some of them, evenly from all classes, normalised but not resized."""
+        return normalise(subset(self._images, spread(len(self._images), wanted)), self._preparation.preprocess)
+
     def few(self, wanted: int) -> Fed:
         """Returns some of them, evenly from all classes, as the ONNX file takes them."""
         return self._preparation.fed(subset(self._images, spread(len(self._images), wanted)))
