@@ -34,10 +34,12 @@ from nas2edge.bench.gates import (
     table_gates,
 )
 from nas2edge.bench.measure import Array, Options, Round, Start, measure_round
+from nas2edge.bench.predicted import layers_from, layers_of
 from nas2edge.bench.result import Stored
 from nas2edge.bench.stats import DEFAULT_CONFIDENCE, difference_interval, median_interval
 from nas2edge.errors import InputError
 from nas2edge.latency.table import LatencyTable
+from nas2edge.plan import LayerSpec
 
 logger = logging.getLogger(__name__)
 
@@ -266,10 +268,19 @@ def find_stored_artefact(stored: Stored) -> Artefact | None:
 def _predicted(request: Request) -> Iterator[Gate]:
     if request.table is None:
         return iter(())
-    old = request.old if isinstance(request.old, Artefact) else None
     return table_gates(
-        request.new, old, request.table, max_slowdown=request.max_slowdown, max_latency_ms=request.max_latency_ms
+        request.new,
+        _layers(request.old),
+        request.table,
+        max_slowdown=request.max_slowdown,
+        max_latency_ms=request.max_latency_ms,
     )
+
+
+def _layers(old: Artefact | Stored | None) -> tuple[LayerSpec, ...] | None:
+    if isinstance(old, Stored):
+        return None if old.subnet is None else layers_from(old.subnet, name=str(old.path))
+    return None if old is None else layers_of(old)
 
 
 def _check_inputs(request: Request) -> None:

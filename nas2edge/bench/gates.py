@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nas2edge.bench.artefact import Artefact
@@ -12,6 +12,7 @@ from nas2edge.bench.gate import FAILED, INCONCLUSIVE, PASSED, Decision
 from nas2edge.bench.predicted import layers_of
 from nas2edge.errors import InputError
 from nas2edge.latency.table import LatencyTable
+from nas2edge.plan import LayerSpec
 from nas2edge.units import format_latency
 
 SKIPPED = "skipped"
@@ -71,13 +72,18 @@ def footprint_gates(new: Footprint, old: Footprint | None, *, max_growth: float)
 
 
 def table_gates(
-    new: Artefact, old: Artefact | None, table: LatencyTable, *, max_slowdown: float, max_latency_ms: float | None
+    new: Artefact,
+    old: Sequence[LayerSpec] | None,
+    table: LatencyTable,
+    *,
+    max_slowdown: float,
+    max_latency_ms: float | None,
 ) -> Iterator[Gate]:
     """Compares the latencies that a table predicts with each other and with a limit.
 
     Args:
         new: The new network.
-        old: The older one; None if there is none.
+        old: The blocks of the older one; None if there is none, or it does not say.
         table: Of the target device.
         max_slowdown: Greatest slowdown allowed, as a fraction.
         max_latency_ms: Greatest latency allowed; None for any.
@@ -95,9 +101,8 @@ def table_gates(
     found = table.estimate(layers)
     of = f"by the {found.kind} table {table.device.name}"
     name = f"table latency ({table.device.name})"
-    before = None if old is None else layers_of(old)
-    if before is not None:
-        old_ms = table.estimate(before).ms
+    if old is not None:
+        old_ms = table.estimate(old).ms
         limit = old_ms * (1.0 + max_slowdown)
         detail = (
             f"{format_latency(old_ms)} to {format_latency(found.ms)} ({found.ms / old_ms - 1.0:+.1%}) {of}, at most "

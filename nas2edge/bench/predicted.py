@@ -56,23 +56,44 @@ class Prediction:
     unmapped_ms: float
 
 
-def layers_of(artefact: Artefact) -> tuple[LayerSpec, ...] | None:
-    """Returns the blocks of the sub-network that an artefact is, None if it does not say.
+def subnet_of(artefact: Artefact) -> Mapping[str, Any] | None:
+    """Returns {"space", "subnet"} of the sub-network that an artefact says it is, None if it does not say.
 
     A bundle says it in its manifest, an ONNX file of nas2edge in its metadata.
 
     Raises:
-        FormatError: What it says does not read.
+        FormatError: The file is damaged.
     """
     raw = artefact.manifest.get("subnet") if artefact.manifest is not None else _metadata(artefact)
-    if raw is None:
-        return None
+    return {name: raw[name] for name in ("space", "subnet")} if raw and {"space", "subnet"} <= set(raw) else None
+
+
+def layers_of(artefact: Artefact) -> tuple[LayerSpec, ...] | None:
+    """Returns the blocks of the sub-network that an artefact says it is, None if it does not say.
+
+    Raises:
+        FormatError: What it says does not read.
+    """
+    raw = subnet_of(artefact)
+    return None if raw is None else layers_from(raw, name=artefact.name)
+
+
+def layers_from(raw: Mapping[str, Any], *, name: str) -> tuple[LayerSpec, ...]:
+    """Returns the blocks of what `subnet_of` returned.
+
+    Args:
+        raw: {"space", "subnet"}.
+        name: What errors call it.
+
+    Raises:
+        FormatError: It does not read.
+    """
     try:
         space = raw["space"]
         found = space_from_dict(space) if isinstance(space, Mapping) else load_space(str(space))
         return plan(found, SubnetConfig.from_dict(raw["subnet"]))
     except (KeyError, TypeError, SpaceError, SubnetError, UnknownNameError) as err:
-        raise FormatError(f"{artefact.name} names a sub-network that does not read: {err}") from err
+        raise FormatError(f"{name} names a sub-network that does not read: {err}") from err
 
 
 def predict(

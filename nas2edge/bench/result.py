@@ -19,6 +19,7 @@ from nas2edge.bench.artefact import Artefact
 from nas2edge.bench.fingerprint import Fingerprint
 from nas2edge.bench.footprint import Footprint, read_footprint, read_input
 from nas2edge.bench.measure import Array, Round
+from nas2edge.bench.predicted import subnet_of
 from nas2edge.bench.stats import Interval, median_interval
 from nas2edge.errors import FormatError
 from nas2edge.files import read_document
@@ -95,6 +96,7 @@ class Result:
             "runtime_version": self.runtime,
             "input": {"shape": list(self.shape), "dtype": self.dtype},
             "footprint": self.footprint.to_dict(),
+            "subnet": subnet_of(self.artefact),
             "latency_ms": None if self.timing is None else _timing_dict(self.timing),
             "log_seconds": _rounded(self.logs),
             "anchor_log_seconds": _rounded(self.anchor_logs),
@@ -115,6 +117,7 @@ class Stored:
         shape: Of the input.
         dtype: Of the input.
         footprint: Costs that need no clock.
+        subnet: Which sub-network it is, see `nas2edge.bench.predicted.subnet_of`; None if it did not say.
         p50_ms: Median; None if nothing was timed.
         logs: Log seconds a run, shape (rounds, cycles); None if nothing was timed.
         anchor_logs: Of the anchor.
@@ -128,6 +131,7 @@ class Stored:
     shape: tuple[int, ...]
     dtype: str
     footprint: Footprint
+    subnet: Mapping[str, Any] | None
     p50_ms: float | None
     logs: Array | None
     anchor_logs: Array | None
@@ -235,6 +239,7 @@ def read_stored(path: Path) -> Stored:
             shape=tuple(map(int, entry["input"]["shape"])),
             dtype=str(entry["input"]["dtype"]),
             footprint=Footprint.from_dict(entry["footprint"]),
+            subnet=entry["subnet"],
             p50_ms=None if entry["latency_ms"] is None else float(entry["latency_ms"]["p50"]),
             logs=_array(entry["log_seconds"]),
             anchor_logs=_array(entry["anchor_log_seconds"]),
