@@ -1,5 +1,6 @@
 """TensorRT engines: really built where TensorRT-RTX is installed, and a clear answer where nothing is."""
 
+import ctypes
 import importlib
 import json
 import logging
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from nas2edge.errors import EngineNotBuiltError
+from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.registry import load_exporter
 from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
@@ -41,9 +43,44 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         monkeypatch.setitem(sys.modules, name, None)
 
 
+ORIN = SimpleNamespace(name="Orin", compute_capability="8.7")
+
+
 @pytest.fixture
 def module() -> ModuleType:
-    return importlib.import_module("nas2edge.exporters.tensorrt")
+    return importlib.import_module("nas2edge.exporters._tensorrt_python")
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine with a GPU, whose memory is this machine's; returns the user's folder of caches."""
+    exporter = importlib.import_module("nas2edge.exporters.tensorrt")
+    for place in (importlib.import_module("nas2edge.exporters._tensorrt_python"), exporter):
+        monkeypatch.setattr(place, "find_gpu", lambda: ORIN)
+        monkeypatch.setattr(place, "find_memory", HostMemory)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "nas2edge"
+
+
+class HostMemory:
+    """Stands in for the GPU's memory."""
+
+    def __init__(self) -> None:
+        self.held: list[np.ndarray] = []
+
+    def upload(self, array: np.ndarray) -> np.ndarray:
+        self.held.append(np.array(array))
+        return self.held[-1]
+
+    def address(self, handle: np.ndarray) -> int:
+        return handle.ctypes.data
+
+    def download(self, handle: np.ndarray, like: np.ndarray) -> np.ndarray:
+        assert handle.shape == like.shape
+        return np.array(handle)
+
+    def stream(self) -> int:
+        return 7
 
 
 def test_an_engine_is_built_for_desktop_gpus_and_described(tmp_path, tiny_space, monkeypatch):
@@ -56,16 +93,17 @@ def test_an_engine_is_built_for_desktop_gpus_and_described(tmp_path, tiny_space,
     engine, sidecar = artefact.files
     described = json.loads(sidecar.read_text())["engine"]
     assert [engine.name, sidecar.name] == ["model.engine", "model.engine.json"]
-    assert described["compute_capabilities"] == ["SM86", "SM89"]
+    assert described["compute_capabilities"] == ["8.6", "8.9"]
+    assert described["precision"] == "float32, strongly typed"
     assert described["size_bytes"] == engine.stat().st_size > 10_000
-    assert described["builder"] == RTX
+    assert described["builder"] == "rtx"
     assert artefact.runtime.startswith("tensorrt_rtx ")
 
 
 def test_without_a_gpu_it_says_that_it_was_not_run(tmp_path, tiny_space, monkeypatch, module):
     needs_rtx()
     hide(monkeypatch, "tensorrt")
-    monkeypatch.setattr(module, "has_gpu", lambda: False)
+    monkeypatch.setattr(module, "find_gpu", lambda: None)
     exporter = load_exporter("trt")
 
     artefact = exporter.build(write_model(tmp_path, tiny_space), batch=FIXED)
@@ -144,7 +182,7 @@ def test_nothing_installed_says_how_to_get_it(tmp_path, tiny_space, monkeypatch)
     message = str(raised.value)
     assert raised.value.exit_code == 3
     assert "no TensorRT works here (tensorrt: " in message
-    assert all(hint in message for hint in ("trtexec --onnx", "NVIDIA's package index", "nas2edge[trt-rtx]"))
+    assert all(hint in message for hint in ("--builder ssh://USER@HOST", "NVIDIA's package index", "nas2edge[trt-rtx]"))
 
 
 def test_a_placeholder_package_is_recognised(tmp_path, tiny_space, monkeypatch):
@@ -174,8 +212,87 @@ class _FakeLogger:
     Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0, INFO=3)
 
 
-def fake_tensorrt(*, makes_builder: bool, loads: bool = True) -> SimpleNamespace:
+class _Config:
+    """Of a builder, as far as the exporter uses it; timings of another version are refused, as they are by TensorRT."""
+
+    def __init__(self) -> None:
+        self.timings, self.flags, self.cleared = b"", set[str](), set[str]()
+
+    def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+        assert size > 0
+
+    def set_flag(self, flag: str) -> None:
+        self.flags.add(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.cleared.add(flag)
+
+    def create_timing_cache(self, content: bytes) -> bytes:
+        return content
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        accepted = cache in (b"", b"timings of 8.5.2")
+        self.timings = cache if accepted else self.timings
+        return accepted
+
+    def get_timing_cache(self) -> SimpleNamespace:
+        return SimpleNamespace(serialize=lambda: b"timings of 8.5.2")
+
+
+class _Engine:
+    """An engine that ONNX Runtime computes, with TensorRT's interface from 8.5 on; it reads and writes by address."""
+
+    num_io_tensors = 2
+
+    def __init__(self, plan: bytes) -> None:
+        self._session = ort.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        self._shape: tuple[int, ...] = ()
+        self._addresses: dict[str, int] = {}
+
+    def get_tensor_name(self, i: int) -> str:
+        return ("logits", "images")[i]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "input" if name == "images" else "output"
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        return [(n, 3, 24, 24) for n in (1, 2, 4)]
+
+    def create_execution_context(self) -> "_Engine":
+        return self
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name == "images":
+            fixed = self._session.get_inputs()[0].shape
+            return tuple(n if isinstance(n, int) else -1 for n in fixed)
+        return (self._shape[0], 3)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        assert shape[0] <= 4
+        self._shape = shape
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self._addresses[name] = address
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == 7
+        given, found = (
+            self._view(name, shape) for name, shape in (("images", self._shape), ("logits", (self._shape[0], 3)))
+        )
+        found[:] = self._session.run(None, {"images": given})[0]
+        return True
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        values = (ctypes.c_float * int(np.prod(shape))).from_address(self._addresses[name])
+        return np.ctypeslib.as_array(values).reshape(shape)
+
+
+def fake_tensorrt(*, makes_builder: bool = True, loads: bool = True) -> SimpleNamespace:
     """The vendor's module as far as the exporter uses it: version 8.5, which knows no strong types."""
+    seen = SimpleNamespace(config=None, content=b"")
 
     class Builder:
         def __init__(self, log: Any) -> None:
@@ -185,43 +302,102 @@ def fake_tensorrt(*, makes_builder: bool, loads: bool = True) -> SimpleNamespace
 
         def create_network(self, flags: int) -> SimpleNamespace:
             assert flags == 1 << 0
-            return SimpleNamespace(num_inputs=1)
+            source = SimpleNamespace(name="images", shape=(-1, 3, 24, 24))
+            return SimpleNamespace(num_inputs=1, get_input=lambda i: source)
 
-        def create_builder_config(self) -> SimpleNamespace:
-            return SimpleNamespace(set_memory_pool_limit=lambda pool, size: None)
+        def create_builder_config(self) -> _Config:
+            seen.config = _Config()
+            seen.config.add_optimization_profile = lambda profile: None
+            return seen.config
+
+        def create_optimization_profile(self) -> SimpleNamespace:
+            return SimpleNamespace(set_shape=lambda name, low, usual, high: None)
 
         def build_serialized_network(self, network: Any, config: Any) -> bytes:
             assert not hasattr(config, "num_compute_capabilities")
-            return b"engine"
+            return seen.content
+
+    def parse(content: bytes) -> bool:
+        seen.content = content
+        return True
 
     return SimpleNamespace(
         __name__="tensorrt",
         __version__="8.5.2",
+        seen=seen,
         ILogger=_FakeLogger,
         Builder=Builder,
-        OnnxParser=lambda network, log: SimpleNamespace(parse=lambda content: True),
+        BuilderFlag=SimpleNamespace(FP16="FP16", INT8="INT8", TF32="TF32"),
+        OnnxParser=lambda network, log: SimpleNamespace(parse=parse),
         NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
         MemoryPoolType=SimpleNamespace(WORKSPACE=0),
-        Runtime=lambda log: SimpleNamespace(deserialize_cuda_engine=lambda plan: "engine" if loads else None),
+        TensorIOMode=SimpleNamespace(INPUT="input"),
+        nptype=lambda name: np.float32,
+        Runtime=lambda log: SimpleNamespace(deserialize_cuda_engine=lambda plan: _Engine(plan) if loads else None),
     )
 
 
-def test_the_vendors_own_comes_first_and_its_engine_is_loaded(tmp_path, tiny_space, monkeypatch, module):
-    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(makes_builder=True))
-    monkeypatch.setattr(module, "has_gpu", lambda: True)
+@pytest.mark.parametrize(("size", "batch"), [(1, FIXED), (None, (1, 2, 4)), (2, (2, 2, 2))])
+def test_the_vendors_own_comes_first_and_its_engine_is_run(size, batch, tmp_path, tiny_space, monkeypatch, on_a_gpu):
+    """The GPU is a stand-in: it is shown that batches, shapes, types and addresses are handed over as they must."""
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt())
+    model = write_model(tmp_path, tiny_space, batch=size)
+    exporter, given = load_exporter("trt"), np.random.default_rng(0).standard_normal((7, 3, 24, 24)).astype(np.float32)
 
-    artefact = load_exporter("trt").build(write_model(tmp_path, tiny_space), batch=FIXED)
+    artefact = exporter.build(model, batch=batch)
 
-    assert (tmp_path / "model.engine").read_bytes() == b"engine"
+    assert (tmp_path / "model.engine").read_bytes() == model.read_bytes()
     assert artefact.notes["precision"] == "float32"
-    assert artefact.why_not_run == (
-        "built for this machine's kind of GPU; it loads on this machine's GPU; its outputs were not compared"
-    )
+    assert (artefact.notes["gpu"], artefact.notes["compute_capabilities"]) == ("Orin", ["8.7"])
+    assert not artefact.why_not_run
+    expected = load_exporter("onnx").run(load_exporter("onnx").build(model, batch=batch), given)
+    np.testing.assert_allclose(exporter.run(artefact, given), expected, atol=1e-5)
 
 
-def test_an_engine_that_its_own_gpu_does_not_load_is_none(tmp_path, tiny_space, monkeypatch, module):
-    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(makes_builder=True, loads=False))
-    monkeypatch.setattr(module, "has_gpu", lambda: True)
+def test_kernel_timings_are_kept_per_user_version_and_gpu(tmp_path, tiny_space, monkeypatch, on_a_gpu):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt())
+    model = write_model(tmp_path, tiny_space)
+
+    for _ in range(2):
+        artefact = load_exporter("trt").build(model, batch=FIXED)
+        assert artefact.notes["timing_cache"] == "tensorrt-8.5.2-sm8.7-Orin.timing"
+
+    assert [file.read_bytes() for file in on_a_gpu.iterdir()] == [b"timings of 8.5.2"]
+
+
+def test_timings_of_another_version_are_taken_anew(tmp_path, tiny_space, monkeypatch, on_a_gpu):
+    monkeypatch.setitem(sys.modules, "tensorrt", trt := fake_tensorrt())
+    (tmp_path / "mine.timing").write_bytes(b"timings of 8.6.1")
+
+    options = {"timing_cache": str(tmp_path / "mine.timing")}
+    load_exporter("trt", options).build(write_model(tmp_path, tiny_space), batch=FIXED)
+
+    assert trt.seen.config.timings == b""
+    assert (tmp_path / "mine.timing").read_bytes() == b"timings of 8.5.2"
+    assert not on_a_gpu.exists()
+
+
+@pytest.mark.parametrize(("kind", "flags"), [("float32", set()), ("float16", {"FP16"}), ("int8", {"INT8", "FP16"})])
+def test_float32_is_no_tf32_and_lower_precision_is_allowed_where_types_are_weak(
+    kind, flags, tmp_path, tiny_space, monkeypatch, on_a_gpu
+):
+    monkeypatch.setitem(sys.modules, "tensorrt", trt := fake_tensorrt(loads=True))
+    monkeypatch.setattr(trt, "Runtime", lambda log: SimpleNamespace(deserialize_cuda_engine=lambda plan: "engine"))
+    model = onnx.load(write_model(tmp_path, tiny_space))
+    if kind == "float16":
+        model.graph.initializer[0].data_type = TensorProto.FLOAT16
+    if kind == "int8":
+        model.graph.node.append(helper.make_node("QuantizeLinear", ["images", "s", "z"], ["q"]))
+    onnx.save(model, tmp_path / "model.onnx")
+
+    load_exporter("trt").build(tmp_path / "model.onnx", batch=FIXED)
+
+    assert trt.seen.config.flags == flags
+    assert trt.seen.config.cleared == {"TF32"}
+
+
+def test_an_engine_that_its_own_gpu_does_not_load_is_none(tmp_path, tiny_space, monkeypatch, on_a_gpu):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(loads=False))
 
     with pytest.raises(EngineNotBuiltError, match="tensorrt 8.5.2 does not load the engine that it built"):
         load_exporter("trt").build(write_model(tmp_path, tiny_space), batch=FIXED)
@@ -233,3 +409,32 @@ def test_a_vendor_without_a_gpu_gives_way(tmp_path, tiny_space, monkeypatch):
 
     with pytest.raises(EngineNotBuiltError, match=r"tensorrt 8\.5\.2: it makes no builder \(CUDA initialization"):
         load_exporter("trt").build(write_model(tmp_path, tiny_space), batch=FIXED)
+
+
+def test_only_the_builder_that_was_asked_for_is_tried(tmp_path, tiny_space, monkeypatch):
+    hide(monkeypatch, "tensorrt")
+
+    with pytest.raises(
+        EngineNotBuiltError, match=r"works here \(tensorrt: import of tensorrt halted; None in sys.modules\)"
+    ):
+        load_exporter("trt", {"builder": "python"}).build(write_model(tmp_path, tiny_space), batch=FIXED)
+
+
+def test_tensorrt_rtx_keeps_no_timings_and_says_so(tmp_path, tiny_space):
+    needs_rtx()
+
+    with pytest.raises(InputError, match="TensorRT-RTX keeps no kernel timings; leave --timing-cache out"):
+        load_exporter("trt", {"builder": "rtx", "timing_cache": str(tmp_path / "a.timing")}).build(
+            write_model(tmp_path, tiny_space), batch=FIXED
+        )
+
+
+def test_a_build_tells_how_far_it_is(tmp_path, tiny_space):
+    needs_rtx()
+    exporter, said = load_exporter("trt", {"builder": "rtx"}), []
+    exporter.on_progress = said.append
+
+    exporter.build(write_model(tmp_path, tiny_space), batch=FIXED)
+
+    assert any(", 0 of " in text for text in said)
+    assert any(text.rsplit(", ", 1)[-1] == "{0} of {0}".format(text.rsplit(" ", 1)[-1]) for text in said)
