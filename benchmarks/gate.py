@@ -118,6 +118,7 @@ def _one(old: Artefact, new: Artefact, case: str) -> dict[str, Any]:
         "seconds": round(decision.seconds, 2),
         "sequential": round(sequential, 5),
         "load": load,
+        "nice": os.nice(0),
         "disturbed": round(float(np.mean([found.disturbed for found in decision.rounds])), 3),
     }
 

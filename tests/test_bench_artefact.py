@@ -55,6 +55,9 @@ def test_what_cannot_be_timed_is_refused_with_a_way_on(tmp_path):
         InputError, match=r"is no network that can be timed; export it first: nas2edge export .*subnet.json"
     ):
         find_artefact(str(tmp_path / "subnet.json"))
+    (tmp_path / "net.engine").write_bytes(b"")
+    with pytest.raises(InputError, match=r"is a TensorRT engine, .* trtexec --loadEngine="):
+        find_artefact(str(tmp_path / "net.engine"))
     with pytest.raises(InputError, match="there is no file or bundle"):
         find_artefact(str(tmp_path / "none.onnx"))
     with pytest.raises(InputError, match="is no bundle: it has no manifest.json"):

@@ -6,7 +6,7 @@ import pytest
 
 from nas2edge.bench._worker import make_input, warm_up
 from nas2edge.bench.artefact import find_artefact
-from nas2edge.bench.measure import Options, measure_round, profile_operators
+from nas2edge.bench.measure import Options, Round, measure_round, profile_operators, stack_logs
 from nas2edge.bench.process import Worker
 from nas2edge.errors import InputError, RuntimeFailedError
 from tests.bench_nets import chain
@@ -97,6 +97,22 @@ def test_a_round_has_samples_of_every_artefact(net, tmp_path):
     assert all(len(runs) >= 4 for runs in found.runs)
     assert np.median(found.runs[1]) > 3 * np.median(found.runs[0])
     assert 0.0 <= found.disturbed <= 1.0 and found.seconds > 0
+
+
+def test_slices_are_as_long_for_all_and_slow_networks_have_fewer_cycles(net, tmp_path):
+    """Of the larger one a slice of 1 ms holds fewer runs; a round of no time still has four cycles."""
+    pair = [find_artefact(str(path)) for path in (net, chain(tmp_path, 60))]
+    found = measure_round(pair, Options(cycles=12, slice_s=0.001, round_s=0.0))
+
+    assert found.logs.shape == (2, 4)
+    assert len(found.runs[0]) > 2 * len(found.runs[1])
+
+
+def test_rounds_of_unequal_length_are_cut_to_the_shortest():
+    rounds = [Round(logs=np.full((3, cycles), float(cycles))) for cycles in (5, 4)]
+
+    assert stack_logs(rounds).shape == (3, 2, 4)
+    assert stack_logs(rounds)[:, 0].max() == 5.0
 
 
 def test_artefacts_with_different_inputs_are_refused(net, tmp_path):

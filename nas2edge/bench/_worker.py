@@ -1,7 +1,7 @@
 """A process that times one artefact. It reads requests and writes replies, one JSON object a line, until stdin ends.
 
-Its argument is the runtime. The first request is {"path", "threads", "shape", "seed"}; then {"do": "slice", "runs": n}
-times n runs one by one, after one that is not timed, and {"do": "operators", "runs": n} says where the time goes.
+Its argument is the runtime. The first request is {"path", "threads", "shape", "seed"}; then {"do": "slice", "lead": m,
+"runs": n} times n runs one by one, after m that are not timed, and {"do": "operators", "runs": n} says where time goes.
 """
 
 from __future__ import annotations
@@ -95,14 +95,15 @@ def _serve(runtime: str, spec: Mapping[str, Any], replies: IO[str]) -> None:
         for line in sys.stdin:
             request = json.loads(line)
             if request["do"] == "slice":
-                _write(replies, _slice(timed, request["runs"]))
+                _write(replies, _slice(timed, request.get("lead", 1), request["runs"]))
             else:
                 found = operator_times(path, runtime=runtime, threads=threads, images=images, runs=request["runs"])
                 _write(replies, {"operators": [asdict(entry) for entry in found]})
 
 
-def _slice(timed: Timed, runs: int) -> dict[str, Any]:
-    timed(1)  # so that no artefact pays for the caches that the one before it filled
+def _slice(timed: Timed, lead: int, runs: int) -> dict[str, Any]:
+    if lead:
+        timed(lead)
     switched = _switches()
     return {"seconds": [timed(1)[0] for _ in range(runs)], "disturbed": _switches() > switched}
 

@@ -33,7 +33,7 @@ from nas2edge.bench.gates import (
     skipped_gate,
     table_gates,
 )
-from nas2edge.bench.measure import Array, Options, Round, Start, measure_round
+from nas2edge.bench.measure import Options, Round, Start, measure_round, stack_logs
 from nas2edge.bench.predicted import layers_from, layers_of
 from nas2edge.bench.result import Stored
 from nas2edge.bench.stats import DEFAULT_CONFIDENCE, difference_interval, median_interval
@@ -314,17 +314,17 @@ def _footprint_of(old: Artefact | Stored | None) -> Footprint | None:
 def _compare_stored(rounds: Sequence[Round], stored: Stored) -> Comparison:
     """Of rounds of two rows, the anchor and the new network; the control is the anchor, now over then."""
     assert stored.logs is not None and stored.anchor_logs is not None
-    logs = np.stack([found.logs for found in rounds])
-    control = difference_interval(logs[:, 0], stored.anchor_logs, confidence=DEFAULT_CONFIDENCE)
-    ratio = difference_interval(logs[:, 1] - logs[:, 0], stored.logs - stored.anchor_logs)
+    logs = stack_logs(rounds)
+    control = difference_interval(logs[0], stored.anchor_logs, confidence=DEFAULT_CONFIDENCE)
+    ratio = difference_interval(logs[1] - logs[0], stored.logs - stored.anchor_logs)
     return Comparison(ratio=ratio.widen(abs(control.estimate)).map(_exp), control=control.map(_exp), rounds=len(rounds))
 
 
 def _compare_limit(rounds: Sequence[Round], *, limit_ms: float) -> Comparison:
     """Of rounds of the new network in two processes: its latency over the limit, and one process over the other."""
-    logs: Array = np.stack([found.logs for found in rounds])
-    control = median_interval(logs[:, 1] - logs[:, 0])
-    ratio = median_interval(logs.mean(axis=1) - np.log(limit_ms / 1e3)).widen(abs(control.estimate))
+    logs = stack_logs(rounds)
+    control = median_interval(logs[1] - logs[0])
+    ratio = median_interval(logs.mean(axis=0) - np.log(limit_ms / 1e3)).widen(abs(control.estimate))
     return Comparison(ratio=ratio.map(_exp), control=control.map(_exp), rounds=len(rounds))
 
 

@@ -19,7 +19,7 @@ from time import monotonic
 
 import numpy as np
 
-from nas2edge.bench.measure import Array, Round
+from nas2edge.bench.measure import Array, Round, stack_logs
 from nas2edge.bench.stats import DEFAULT_CONFIDENCE, Interval, median_interval
 from nas2edge.errors import InputError
 
@@ -106,9 +106,9 @@ class Decision:
 
 def compare(rounds: Sequence[Round], *, confidence: float = DEFAULT_CONFIDENCE) -> Comparison:
     """Compares the new network with the old one over rounds of three rows of samples: OLD, NEW, AGAIN."""
-    logs = np.stack([found.logs for found in rounds])
-    control = median_interval(logs[:, AGAIN] - logs[:, OLD], confidence=confidence)
-    paired = logs[:, NEW] - (logs[:, OLD] + logs[:, AGAIN]) / 2.0
+    logs = stack_logs(rounds)
+    control = median_interval(logs[AGAIN] - logs[OLD], confidence=confidence)
+    paired = logs[NEW] - (logs[OLD] + logs[AGAIN]) / 2.0
     ratio = median_interval(paired, confidence=confidence).widen(abs(control.estimate))
     return Comparison(ratio=ratio.map(_exp), control=control.map(_exp), rounds=len(rounds))
 
@@ -213,5 +213,5 @@ def _exp(value: float) -> float:
 
 def log_ratios(rounds: Sequence[Round], *, new: int, old: int) -> Array:
     """Returns paired log ratios of two rows of samples, of shape (rounds, cycles)."""
-    logs = np.stack([found.logs for found in rounds])
-    return np.asarray(logs[:, new] - logs[:, old])
+    logs = stack_logs(rounds)
+    return np.asarray(logs[new] - logs[old])

@@ -3,8 +3,9 @@
     cycle 1:  A B C  C B A      cycle 2:  B C A  A C B      cycle 3:  C A B  B A C      ...
 
 Only one process runs at a time. A cycle goes there and back, so that a drift takes as much from one as from the other,
-and the order turns from cycle to cycle, so that each follows each. Each turn is a *slice*: one run that is not timed,
-then so many that are; its time is their median.
+and the order turns from cycle to cycle, so that each follows each. Each turn is a *slice*: a run that is not timed, so
+that no artefact pays for the caches that the one before it filled, then so many that are; its time is their median. Of
+an artefact that takes longer than a slice, every run is timed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from nas2edge.runtimes.operators import OperatorTime
 
 Array = npt.NDArray[np.float64]
 
-_MAX_RUNS = 1000
+_MAX_RUNS = 1000  # in a slice
+_MIN_CYCLES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Options:
         threads: Threads that a run may use.
         slice_s: Seconds of one slice, and at least one run.
         cycles: Cycles of a round; each artefact has two slices in one.
+        round_s: Seconds of slices in a round. If the cycles would take longer, there are fewer, but at least four.
         time_limit_s: Seconds that a process may take for loading, or for one slice.
         same_input: Whether artefacts with different inputs are refused.
         seed: Draws the input.
@@ -45,6 +48,7 @@ class Options:
     threads: int = 1
     slice_s: float = 0.005
     cycles: int = 12
+    round_s: float = 5.0
     time_limit_s: float = DEFAULT_TIME_LIMIT_S
     same_input: bool = True
     seed: int = 0
@@ -119,8 +123,10 @@ def measure_round(artefacts: Sequence[Artefact], options: Options) -> Round:
         starts = tuple(_start(reply) for reply in ready)
         if options.same_input:
             check_same_input(artefacts, starts)
-        runs_of_slice = min(_MAX_RUNS, max(1, math.ceil(options.slice_s / min(reply["run_s"] for reply in ready))))
-        slices, runs, disturbed = _take_turns(workers, runs_of_slice, options.cycles)
+        plan = [_Slice.of(reply["run_s"], options.slice_s) for reply in ready]
+        cycle_s = 2.0 * sum(part.seconds for part in plan)
+        cycles = min(options.cycles, max(_MIN_CYCLES, int(options.round_s / cycle_s)))
+        slices, runs, disturbed = _take_turns(workers, plan, cycles)
     return Round(
         logs=np.log(slices).mean(axis=2),
         runs=tuple(np.concatenate(found) for found in runs),
@@ -128,6 +134,12 @@ def measure_round(artefacts: Sequence[Artefact], options: Options) -> Round:
         disturbed=disturbed,
         seconds=perf_counter() - started,
     )
+
+
+def stack_logs(rounds: Sequence[Round]) -> Array:
+    """Returns the samples of rounds as one array (artefacts, rounds, cycles), of as many cycles as all rounds have."""
+    cycles = min(found.logs.shape[1] for found in rounds)
+    return np.stack([found.logs[:, :cycles] for found in rounds], axis=1)
 
 
 def profile_operators(artefact: Artefact, options: Options, *, runs: int = 50) -> list[OperatorTime]:
@@ -162,13 +174,30 @@ def turns(artefacts: int, cycle: int) -> list[int]:
     return there + there[::-1]
 
 
-def _take_turns(workers: Sequence[Worker], runs_of_slice: int, cycles: int) -> tuple[Array, list[list[Array]], float]:
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Runs of an artefact in one slice, first those that are not timed, and about what they take."""
+
+    lead: int
+    runs: int
+    seconds: float
+
+    @classmethod
+    def of(cls, run_s: float, slice_s: float) -> _Slice:
+        runs = min(_MAX_RUNS, max(1, math.ceil(slice_s / run_s)))
+        lead = 1 if runs > 1 else 0
+        return cls(lead, runs, run_s * (lead + runs))
+
+
+def _take_turns(
+    workers: Sequence[Worker], plan: Sequence[_Slice], cycles: int
+) -> tuple[Array, list[list[Array]], float]:
     """Returns slice times of shape (artefacts, cycles, 2), all runs, and the share of disturbed slices."""
     found: list[list[Array]] = [[] for _ in workers]
     disturbed = 0
     for cycle in range(cycles):
         for turn in turns(len(workers), cycle):
-            reply = workers[turn].ask(do="slice", runs=runs_of_slice)
+            reply = workers[turn].ask(do="slice", lead=plan[turn].lead, runs=plan[turn].runs)
             found[turn].append(np.array(reply["seconds"]))
             disturbed += reply["disturbed"]
     medians = np.array([[np.median(runs) for runs in slices] for slices in found])

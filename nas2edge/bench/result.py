@@ -18,7 +18,7 @@ from nas2edge._version import __version__
 from nas2edge.bench.artefact import Artefact
 from nas2edge.bench.fingerprint import Fingerprint
 from nas2edge.bench.footprint import Footprint, read_footprint, read_input
-from nas2edge.bench.measure import Array, Round
+from nas2edge.bench.measure import Array, Round, stack_logs
 from nas2edge.bench.predicted import subnet_of
 from nas2edge.bench.stats import Interval, median_interval
 from nas2edge.errors import FormatError
@@ -144,7 +144,7 @@ def timing(rounds: Sequence[Round], index: int) -> Timing:
     p50, p90, p99 = np.percentile(runs, [50, 90, 99]).tolist()
     peaks = [start.peak_bytes for start in starts if start.peak_bytes is not None]
     added = [start.peak_bytes - start.before_bytes for start in starts if start.peak_bytes and start.before_bytes]
-    logs = np.stack([found.logs[index] for found in rounds])
+    logs = stack_logs(rounds)[index]
     return Timing(
         runs=len(runs),
         min=float(runs.min()),
@@ -176,8 +176,8 @@ def make_result(
         dtype=start.dtype,
         footprint=footprint,
         timing=timing(rounds, index),
-        logs=np.stack([found.logs[index] for found in rounds]),
-        anchor_logs=None if anchor is None else np.stack([found.logs[anchor] for found in rounds]),
+        logs=stack_logs(rounds)[index],
+        anchor_logs=None if anchor is None else stack_logs(rounds)[anchor],
         sample=tuple(kept.tolist()),
     )
 

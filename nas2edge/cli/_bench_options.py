@@ -6,11 +6,10 @@ import click
 
 from nas2edge.bench.quantities import parse_shape
 from nas2edge.cli._common import Quantity
+from nas2edge.runtimes.registry import RUNTIMES
 from nas2edge.units import parse_duration_s
 
-runtime_option = click.option(
-    "--runtime", help="onnxruntime, openvino, ncnn or torch.  [default: the first that loads the file]"
-)
+runtime_option = click.option("--runtime", help=f"{', '.join(RUNTIMES)}.  [default: the first that loads the file]")
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that a run may use."
 )
