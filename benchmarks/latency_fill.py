@@ -6,6 +6,7 @@ Usage: python benchmarks/latency_fill.py cpu-epyc-zen4-1t --space tiny --share 0
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -14,12 +15,21 @@ import numpy as np
 from nas2edge.latency.choose import block_weights, choose
 from nas2edge.latency.fill import common_rel_sigma, fill_rows, fit_fill
 from nas2edge.latency.registry import load_table
-from nas2edge.latency.roofline import MIN_ROWS
-from nas2edge.latency.table import INTERPOLATED
+from nas2edge.latency.roofline import MIN_ROWS, block_terms, fit_terms
+from nas2edge.latency.table import INTERPOLATED, TableRow
 from nas2edge.plan import plan, unique_layers
 from nas2edge.spaces import load_space
 
 NETWORKS = 500
+
+
+def roofline_rows(measured: Sequence[TableRow], filled: Sequence[TableRow]) -> list[TableRow]:
+    """The filled rows again, by the roofline alone."""
+    terms = np.stack([block_terms(row.layer) for row in measured])
+    coefficients = fit_terms(terms, np.array([row.p50 for row in measured]))
+    return [
+        replace(row, p50=float(block_terms(row.layer) @ coefficients)) for row in filled if row.status == INTERPOLATED
+    ]
 
 
 @click.command()
@@ -49,7 +59,7 @@ def main(device: str, space_name: str, share: float, rounds: int, seed: int) -> 
     sigma = common_rel_sigma(filled, networks[:100])
     partial = replace(table, rows=filled, rel_sigma=float(np.hypot(table.rel_sigma, sigma)))
     by_chance = replace(table, rows=fill_rows(layers, random))
-    by_roofline = replace(table, rows=tuple(measured))
+    by_roofline = replace(table, rows=(*measured, *roofline_rows(measured, filled)))
     whole = np.array([table.estimate(net).ms for net in networks])
 
     def off(other) -> np.ndarray:

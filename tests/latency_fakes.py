@@ -37,17 +37,30 @@ class FakeMachine:
         session_ms: What entering and leaving costs, whatever the layers.
         slowdown: Factor on the time of the n-th build.
         border_ms: What two thin convolutions around a map take, by value.
+        build_s: What building an item takes.
+        now: Seconds that have passed on its clock.
     """
 
     session_ms: float = 0.003
     slowdown: Callable[[int], float] = lambda build: 1.0
     border_ms: float = 1e-6
+    build_s: float = 0.05
+    now: float = 0.0
     built: list[Item] = field(default_factory=list)
 
     def prepare(self, item: Item) -> Timed:
         self.built.append(item)
         seconds = self.item_ms(item) * 1e-3 * self.slowdown(len(self.built) - 1)
-        return lambda n: (n * seconds, n * seconds)
+        self.now += self.build_s
+
+        def timed(n: int) -> tuple[float, float]:
+            self.now += n * seconds
+            return n * seconds, n * seconds
+
+        return timed
+
+    def clock(self) -> float:
+        return self.now
 
     def item_ms(self, item: Item) -> float:
         if item.border is not None:
@@ -58,3 +71,8 @@ class FakeMachine:
 
     def _ends_ms(self, shape: Shape | None) -> float:
         return 0.0 if shape is None else shape[0] ** 2 * shape[1] * self.border_ms
+
+
+def steady_memory(cache_mb: float | None) -> Timed:
+    """A copy in memory that always takes a millisecond, in place of `nas2edge.latency.protocol.memory_copy`."""
+    return lambda n: (n * 1e-3, n * 1e-3)

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from nas2edge.cli import main
 from nas2edge.latency import read_table
-from tests.latency_fakes import FakeMachine
+from tests.latency_fakes import FakeMachine, steady_memory
 
 QUICK = ["--time-per-row", "1ms", "--networks", "10"]
 
@@ -20,6 +20,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def machine(monkeypatch):
     fake = FakeMachine()
     monkeypatch.setattr("nas2edge.latency.measure.make_prepare", lambda target, **others: fake.prepare)
+    monkeypatch.setattr("nas2edge.latency.measure.memory_copy", steady_memory)
     return fake
 
 

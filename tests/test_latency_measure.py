@@ -11,11 +11,16 @@ from nas2edge.latency.machine import read_machine
 from nas2edge.latency.measure import Request, build_table, profile_machine
 from nas2edge.latency.protocol import Options
 from nas2edge.latency.target import Target
-from tests.latency_fakes import DEVICE, FakeMachine, layer_ms
+from tests.latency_fakes import DEVICE, FakeMachine, layer_ms, steady_memory
 from tests.search_spaces import small_space
 
 SPACE = small_space()
 QUICK = Options(time_per_row_s=0.001, warmup_s=1e-4, sample_s=1e-4)
+
+
+@pytest.fixture(autouse=True)
+def _steady_memory(monkeypatch):
+    monkeypatch.setattr("nas2edge.latency.measure.memory_copy", steady_memory)
 
 
 def build(machine, *, partial=None, options=QUICK, seed=0, progress=lambda done, planned: None):

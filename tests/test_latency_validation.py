@@ -25,11 +25,16 @@ from nas2edge.latency.validation import (
     validate_table,
 )
 from nas2edge.report.scatter import Point, scatter_png
-from tests.latency_fakes import DEVICE, FakeMachine, measured_table
+from tests.latency_fakes import DEVICE, FakeMachine, measured_table, steady_memory
 
 TINY = load_space("tiny")
 TABLE = replace(measured_table(unique_layers(TINY)), device=replace(DEVICE, runtime="ONNX Runtime", threads=1))
 QUICK = Options(time_per_row_s=0.001, warmup_s=1e-4, sample_s=1e-4)
+
+
+@pytest.fixture(autouse=True)
+def _steady_memory(monkeypatch):
+    monkeypatch.setattr("nas2edge.latency.measure.memory_copy", steady_memory)
 
 
 def test_networks_are_drawn_where_searches_look():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 from dataclasses import replace
+from functools import partial as partial_function
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from nas2edge.errors import InputError
 from nas2edge.latency.law import estimated_table
 from nas2edge.latency.partial import partial_path
 from nas2edge.latency.registry import USER_FOLDER, load_law
-from nas2edge.latency.table import LatencyTable
+from nas2edge.latency.table import MEASURED, LatencyTable
 from nas2edge.latency.table_file import write_table
 from nas2edge.plan import unique_layers
 from nas2edge.space import SearchSpace
@@ -46,6 +47,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a run.")
 @click.option("--time-per-row", type=Quantity("DURATION", parse_duration_s), default="250ms", show_default=True,
               help="Timed runs of a block, over two sessions.")  # fmt: skip
+@click.option("--budget", type=Quantity("DURATION", parse_duration_s),
+              help="Time to spend, such as 20min; the blocks that tell most are measured, others filled.")  # fmt: skip
 @click.option("--networks", type=click.IntRange(min=0), default=50, show_default=True,
               help="Whole networks of each space: two fifths calibrate, the others validate.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
@@ -63,6 +66,7 @@ def command(
     threads: int,
     batch: int,
     time_per_row: float,
+    budget: float | None,
     networks: int,
     seed: int,
     out: Path | None,
@@ -79,6 +83,7 @@ def command(
     \b
       nas2edge profile --device cpu
       nas2edge profile --device cpu --space tiny --space attentivenas --out latency_tables/my-board.json
+      nas2edge profile --runtime openvino --threads 2 --space attentivenas --budget 20min
       nas2edge profile --device jetson-orin-nano --estimate --space my_space.toml
     """
     loaded = [load_space(name) for name in dict.fromkeys(spaces)]
@@ -93,6 +98,7 @@ def command(
         )
     else:
         from nas2edge.cli._int8 import int8_graph
+        from nas2edge.latency.budgeted import build_within
         from nas2edge.latency.measure import Request, profile_machine
         from nas2edge.latency.protocol import Options
         from nas2edge.latency.target import Target, check_target
@@ -115,6 +121,7 @@ def command(
                 request,
                 name=path.stem,
                 target=target,
+                build=None if budget is None else partial_function(build_within, seconds=budget),
                 quantise=int8_graph,
                 command=" ".join(["nas2edge", *sys.argv[1:]]),
                 progress=progress,
@@ -155,6 +162,7 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, Any]:
         "device": table.device.to_dict(),
         "kind": table.kind,
         "rows": len(table.rows),
+        "measured_rows": sum(row.status == MEASURED for row in table.rows),
         "rel_sigma": table.rel_sigma,
         "calibration": asdict(table.calibration),
         "validation": [asdict(entry) for entry in table.validation],
@@ -163,7 +171,10 @@ def _summary(table: LatencyTable, path: Path) -> dict[str, Any]:
 
 
 def _render(console: Console, table: LatencyTable, path: Path) -> None:
-    console.print(f"{path}: {len(table.rows)} rows, {table.kind}, {table.device.label}", soft_wrap=True)
+    measured = sum(row.status == MEASURED for row in table.rows)
+    kinds = f"{measured} measured and {len(table.rows) - measured} interpolated" if measured else table.kind
+    kinds = table.kind if measured == len(table.rows) else kinds
+    console.print(f"{path}: {len(table.rows)} rows, {kinds}, {table.device.label}", soft_wrap=True)
     for entry in table.validation:
         console.print(
             f"  {entry.space}: {entry.mape:.2g} % mean error on {entry.nets} other networks (bias {entry.bias:+.2g} %, "

@@ -65,10 +65,11 @@ def draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[Net]:
 
 def borders_ms(layer: LayerSpec, found: Mapping[str, Measurement]) -> float:
     """Returns the time of a block's two ends, which is to be taken off."""
-    return sum(found[border_id(shape)].p50 for shape in _shapes(layer)) / 2
+    return sum(found[border_id(shape)].p50 for shape in shapes_of(layer)) / 2
 
 
-def _shapes(layer: LayerSpec) -> list[Shape]:
+def shapes_of(layer: LayerSpec) -> list[Shape]:
+    """Returns the shapes that a block begins and ends with, as far as it has borders there."""
     return [shape for shape in (shape_before(layer), shape_after(layer)) if shape is not None]
 
 
@@ -84,7 +85,7 @@ def rows_from(layers: Mapping[str, LayerSpec], found: Mapping[str, Measurement])
 
 def _row(layer: LayerSpec, found: Mapping[str, Measurement]) -> TableRow:
     measured = found[layer.key]
-    borders = [found[border_id(shape)] for shape in _shapes(layer)]
+    borders = [found[border_id(shape)] for shape in shapes_of(layer)]
     off = min(borders_ms(layer, found), (1.0 - _LEAST_SHARE) * measured.min)
     # Errors of the block and of its borders are independent.
     errors = [measured.rel_sigma * measured.p50, *(border.rel_sigma * border.p50 / 2 for border in borders)]

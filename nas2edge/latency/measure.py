@@ -45,6 +45,8 @@ DEFAULT_NETS = 50  # of each space; two fifths calibrate, the others validate
 _UNCALIBRATED_REL_SIGMA = 0.1
 
 Progress = Callable[[int, int], None]
+Build = Callable[..., LatencyTable]
+"""Measures what a request asks for, with the arguments of `build_table`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ def profile_machine(
     *,
     name: str,
     target: Target | None = None,
+    build: Build | None = None,
     quantise: Quantise | None = None,
     command: str = "",
     progress: Progress = no_progress,
@@ -94,6 +97,7 @@ def profile_machine(
         request: What to measure.
         name: Name of the table.
         target: Runtime, precision, threads and batch; ONNX Runtime, fp32, one thread and image by default.
+        build: `build_table` if None, or `nas2edge.latency.budgeted.build_within` with its seconds bound.
         quantise: Makes int8 graphs; needed for that precision.
         command: The command line, for the protocol.
         progress: Called with (done, planned) of the current pass.
@@ -108,7 +112,7 @@ def profile_machine(
     check_target(target)
     machine = read_machine()
     rng = np.random.default_rng(request.seed)
-    return build_table(
+    return (build or build_table)(
         request,
         prepare=make_prepare(target, rng=rng, quantise=quantise),
         device=device_of(target, machine, name=name),
@@ -209,12 +213,10 @@ def measure_items(
     """
     context = partial_context(request, device)
     visits = resume(request.partial, context) if visits is None else visits
-    memory = memory_copy(cache_mb) if any(item.streams for item in items) else None
-    guard = Guard(prepare(REFERENCE), memory=memory, visits=visits)
     return measure(
         items,
         prepare=prepare,
-        guard=guard,
+        guard=guard_for(items, prepare=prepare, cache_mb=cache_mb, visits=visits),
         options=request.options,
         rng=rng,
         visits=visits,
@@ -222,6 +224,12 @@ def measure_items(
         progress=progress,
         deadline=deadline,
     )
+
+
+def guard_for(items: Sequence[Item], *, prepare: Prepare, cache_mb: float | None, visits: Visits) -> Guard:
+    """Returns the drift guard for items; it times the memory if one of them needs much of it."""
+    memory = memory_copy(cache_mb) if any(item.streams for item in items) else None
+    return Guard(prepare(REFERENCE), memory=memory, visits=visits)
 
 
 def partial_context(request: Request, device: Device) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
 from nas2edge.latency.items import network_item
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import REFERENCE, Progress, no_progress
+from nas2edge.latency.measure import Progress, guard_for, no_progress
 from nas2edge.latency.partial import resume, saver
-from nas2edge.latency.protocol import Guard, Measurement, Options, Prepare, measure, memory_copy
+from nas2edge.latency.protocol import Measurement, Options, Prepare, measure
 from nas2edge.latency.table import LatencyTable, Validation
 from nas2edge.plan import plan
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -177,11 +177,10 @@ def validate_table(
         "options": asdict(request.options),
     }
     visits = resume(request.partial, context)
-    memory = memory_copy(read_machine().cache_mb) if any(item.streams for item in items) else None
     found = measure(
         items,
         prepare=prepare,
-        guard=Guard(prepare(REFERENCE), memory=memory, visits=visits),
+        guard=guard_for(items, prepare=prepare, cache_mb=read_machine().cache_mb, visits=visits),
         options=request.options,
         rng=rng,
         visits=visits,
