@@ -41,7 +41,7 @@ WANTED = {"A/A": 200, "+5 %": 40, "+10 %": 40, "+20 %": 40}
 BUDGET_S = {"A/A": 60.0, "+5 %": 120.0, "+10 %": 60.0, "+20 %": 60.0}
 LIMIT = 0.02
 SEQUENTIAL_S = 0.75
-TICKS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7)
+TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 SETTINGS = {
     "quiet": "nothing else is running",
     "loaded": "other programs load both cores",
@@ -193,6 +193,9 @@ def _draw(records: list[dict[str, Any]], settings: list[str]) -> None:
 
     figure, axes = plt.subplots(1, len(settings), figsize=(6.2 * len(settings), 4.2), sharey=True, squeeze=False)
     rng = np.random.default_rng(0)
+    shown = [record[name] for record in records for name in ("ratio", "sequential") if record[name] is not None]
+    low, high = 0.98 * min(shown), 1.05 * max(shown)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
     colours = {"passed": "#2a7f3f", "inconclusive": "#b8860b", "failed": "#b22222"}
     for axis, setting in zip(axes[0], settings, strict=True):
         for i, (case, found) in enumerate(_by_case(records, setting).items()):
@@ -211,7 +214,8 @@ def _draw(records: list[dict[str, Any]], settings: list[str]) -> None:
         axis.set_xticks(range(len(CASES)), list(CASES))
         axis.set_title(f"{setting}: {SETTINGS[setting]}", fontsize=10)
         axis.set_yscale("log")
-        axis.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ylim(low, high)
         axis.minorticks_off()
         axis.grid(axis="y", linewidth=0.3)
     axes[0][0].set_ylabel("new / old")
