@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--keep-fp32", help="Blocks, or layers as BLOCK.LAYER, that stay in float32.")
 @click.option("--with-preprocess", is_flag=True, help="Take uint8 pixels (N, R, R, 3), and normalise inside the model.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or a JSON list.")
+@click.option("--exporter", default="own", show_default=True, help="Who writes the graph: own, or torch.")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: bundles/SPACE-ID-...]")
 @click.option("--supernet", help="A run's folder, or an embedded supernet.  [default: the one in SUBNET]")
 @click.option(
@@ -72,6 +73,7 @@ def command(
     keep_fp32: str | None,
     with_preprocess: bool,
     labels: Path | None,
+    exporter: str,
     out: Path | None,
     supernet: str | None,
     data: Path | None,
@@ -120,6 +122,7 @@ def command(
         keep_fp32=kept,
         with_preprocess=with_preprocess,
         labels=names,
+        exporter=exporter,
         out=out or default_name(file.space.name, file.subnet.id, targets, precisions),
         data=data,
         recalibrate=recalibrate,

@@ -13,6 +13,8 @@ from nas2edge.export.variant import PRECISIONS
 from nas2edge.graph import check_opset
 from nas2edge.plan import plan
 
+EXPORTERS = ("own", "torch")
+
 
 def load_targets(request: ExportRequest) -> list[Exporter]:
     """Returns the targets of a request, each with those of its options that it takes.
@@ -81,6 +83,8 @@ def _check_names(request: ExportRequest) -> None:
     for name in request.precisions:
         if name not in PRECISIONS:
             raise UnknownNameError("precision", name, PRECISIONS)
+    if request.exporter not in EXPORTERS:
+        raise UnknownNameError("exporter", request.exporter, EXPORTERS)
     if request.calibrator not in (AUTO, *CALIBRATORS):
         raise UnknownNameError("calibrator", request.calibrator, (AUTO, *CALIBRATORS))
     layers = plan(request.file.space, request.file.subnet)

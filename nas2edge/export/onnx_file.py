@@ -1,8 +1,9 @@
 """An ONNX file of a bundle, as ONNX Runtime computes it on this machine's CPU.
 
 ONNX Runtime has no float16 kernels for x86: it puts casts around float32 ones and then removes those that meet, so
-that nothing between two convolutions is rounded, nor can it overflow. `strict` marks every float16 tensor as an output,
-which forces the rounding after each operator, as a device with float16 does it.
+that nothing between two convolutions is rounded, nor can it overflow: its result is close to float32 where a device's
+is infinite. `strict` puts an operator that it does run in float16, a reshape, between all others, so that every tensor
+is rounded as on a device.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from nas2edge.export.exporter import Artefact, BatchRange
 from nas2edge.export.registry import load_exporter
@@ -77,16 +78,22 @@ def open_batch(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def strict(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a copy that rounds every float16 tensor, or the model itself if it has none."""
+    """Returns a copy in which every float16 tensor passes through a reshape that changes nothing but must be done."""
     known = onnx.shape_inference.infer_shapes(model)
-    halves = [
-        onnx.ValueInfoProto(name=value.name)
-        for value in known.graph.value_info
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
-    ]
-    if not halves:
-        return model
+    kinds = {value.name: value.type.tensor_type for value in known.graph.value_info}
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    copy.graph.output.extend(halves)
+    del copy.graph.node[:]
+    ranks = set()
+    for node in model.graph.node:
+        made = copy.graph.node.add()
+        made.CopyFrom(node)
+        name = node.output[0]
+        if name in kinds and kinds[name].elem_type == TensorProto.FLOAT16:
+            rank = len(kinds[name].shape.dim)
+            ranks.add(rank)
+            made.output[0] = f"{name}.raw"
+            copy.graph.node.append(helper.make_node("Reshape", [f"{name}.raw", f"same.{rank}"], [name]))
+    for rank in sorted(ranks):  # a 0 stands for the size that there is
+        copy.graph.initializer.append(numpy_helper.from_array(np.zeros(rank, dtype=np.int64), f"same.{rank}"))
     return copy

@@ -35,6 +35,7 @@ class ExportRequest:
         keep_fp32: Blocks, or layers as `<block>.<op>`, that stay in float32 in any precision.
         with_preprocess: Let the ONNX file take pixels, uint8 (N, R, R, 3), and normalise them itself.
         labels: Names of the classes, if not those of the supernet.
+        exporter: Who writes the graph: "own", or "torch" for `torch.onnx.export`.
     """
 
     file: SubnetFile
@@ -53,6 +54,7 @@ class ExportRequest:
     keep_fp32: tuple[str, ...] = ()
     with_preprocess: bool = False
     labels: tuple[str, ...] | None = None
+    exporter: str = "own"
 
     @property
     def classes(self) -> tuple[str, ...]:

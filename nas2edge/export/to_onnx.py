@@ -19,6 +19,7 @@ from nas2edge.export.proof import Proof
 from nas2edge.export.request import ExportRequest
 from nas2edge.export.simplify import simplify
 from nas2edge.export.stages import FAILED, PASSED, SKIPPED
+from nas2edge.export.torch_exporter import torch_model
 from nas2edge.export.variant import Variant, accuracy_of
 from nas2edge.graph import network_model
 
@@ -36,14 +37,7 @@ def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs,
     Raises:
         ParityError: It computes something else than the frozen network.
     """
-    low, _, high = request.batch
-    emitted = network_model(
-        frozen.net.layers,
-        frozen.folded,
-        opset=request.opset,
-        batch=low if low == high else None,
-        metadata=model_metadata(request),
-    )
+    emitted, by = _emitted(request, frozen)
     few = inputs.sample[:STORED_IMAGES]
 
     def blamed(model: onnx.ModelProto) -> Callable[[], str]:
@@ -51,7 +45,7 @@ def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs,
 
     file.write(emitted)
     before = file.run(inputs.sample)
-    note = f"opset {request.opset}, {len(emitted.graph.node)} nodes"
+    note = f"opset {request.opset}, {len(emitted.graph.node)} nodes{by}"
     proof.compare("onnx", frozen.logits, before, note=note, blamed=blamed(emitted))
     simplified = simplify(emitted)
     if simplified.model is emitted:
@@ -61,6 +55,17 @@ def emit(request: ExportRequest, frozen: Frozen, file: OnnxFile, inputs: Inputs,
     after = file.run(inputs.sample)
     proof.compare("simplify", before, after, note=simplified.note, blamed=blamed(simplified.model))
     return simplified.model
+
+
+def _emitted(request: ExportRequest, frozen: Frozen) -> tuple[onnx.ModelProto, str]:
+    """Returns the graph, and who wrote it if not we."""
+    low, _, high = request.batch
+    batch, metadata = low if low == high else None, model_metadata(request)
+    layers, folded = frozen.net.layers, frozen.folded
+    if request.exporter == "own":
+        return network_model(layers, folded, opset=request.opset, batch=batch, metadata=metadata), ""
+    model, by = torch_model(frozen.net, folded, opset=request.opset, batch=batch, metadata=metadata)
+    return model, f" by torch.onnx.export ({by})"
 
 
 def bake_preprocess(request: ExportRequest, model: onnx.ModelProto, file: OnnxFile) -> onnx.ModelProto:
