@@ -253,7 +253,8 @@ def test_a_bundle_holds_every_precision_and_says_how_it_was_made(request_of):
     sizes = [row.size_bytes for row in done.rows]
     assert sizes[1] < 0.6 * sizes[0]
     assert sizes[2] < sizes[1]
-    assert set(np.load(done.folder / "parity.npz")) == {"images", "logits", "logits_fp16", "logits_int8"}
+    with np.load(done.folder / "parity.npz") as recorded:
+        assert set(recorded) == {"images", "logits", "logits_fp16", "logits_int8"}
     report = json.loads((done.folder / "report.json").read_text())
     (found,) = (stage["details"] for stage in report["stages"] if stage["name"] == "int8")
     assert found["calibration_images"] == 40

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -15,6 +17,9 @@ from nas2edge.files import read_document
 MANIFEST_NAME, MODEL_NAME, PARITY_NAME = "manifest.json", "model.onnx", "parity.npz"
 REPORT_NAME, PAGE_NAME = "report.json", "report.md"
 FORMAT, VERSION = "nas2edge.bundle", 1
+_UNWRITABLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
 
 
 def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
@@ -58,21 +63,55 @@ def building(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `folder`, which takes its name when the block succeeds.
 
     An older bundle of that name is replaced in that moment. If the block raises, the temporary folder is removed,
-    unless `keep_as_failed` has moved it away.
+    unless `keep_as_failed` has moved it away. What an export that was killed has left is cleared away first.
 
     Raises:
-        InputError: The folder above does not exist or cannot be written.
+        InputError: The folder above does not exist or cannot be written, or the disk is full.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        _clear_up(folder)
+        prefix = f".{folder.name}.{os.getpid()}."
+        part = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=folder.parent))
     except OSError as err:
         raise InputError(f"cannot write {folder}: {err.strerror}; give --out a folder that is writable") from err
     try:
         yield part
         _publish(part, folder)
+    except (OSError, InputError) as err:
+        cause = err if isinstance(err, OSError) else err.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
+            raise
+        older = f"; the older bundle in {folder} is as it was" if folder.exists() else ""
+        raise InputError(
+            f"cannot write {folder}: {cause.strerror}; make room or give --out another folder. "
+            f"Nothing was written{older}"
+        ) from err
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _clear_up(folder: Path) -> None:
+    """Puts back a bundle that was being replaced, and removes unfinished ones of processes that are gone."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.replace(folder)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+        process = left.name.removeprefix(f".{folder.name}.").split(".")[0]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":  # elsewhere the signal 0 is not a question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def changed_files(part: Path, folder: Path, *, subnet_id: str) -> list[str] | None:
