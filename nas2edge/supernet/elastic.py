@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from nas2edge.plan import LayerSpec, OpSpec, plan
 from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.supernet.blocks import activate, resize, run_block
+from nas2edge.supernet.fused import depthwise_conv2d, norm_silu
+from nas2edge.supernet.parts import is_small, part_of, pointwise_conv2d, product_with_part
 
 BN_EPS = 1e-5
 DROP_CONNECT_STAGES = 2
@@ -43,12 +45,15 @@ class ElasticBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(chs))
         self.register_buffer("running_var", torch.ones(chs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, c, H, W) with the first c entries of every vector."""
+    def forward(self, x: Tensor, act: str) -> Tensor:
+        """Normalises (N, c, H, W) with the first c entries of every vector, and applies an activation."""
         n = x.shape[1]
+        weight, bias = part_of(self.weight, slice(n)), part_of(self.bias, slice(n))
+        if self.training and act == "swish":
+            return norm_silu(x, weight, bias, eps=BN_EPS)
         mean = None if self.training else self.running_mean[:n]
         var = None if self.training else self.running_var[:n]
-        return F.batch_norm(x, mean, var, self.weight[:n], self.bias[:n], training=self.training, eps=BN_EPS)
+        return activate(act, F.batch_norm(x, mean, var, weight, bias, training=self.training, eps=BN_EPS))
 
 
 @final
@@ -63,25 +68,42 @@ class ElasticOp(nn.Module):
         super().__init__()
         # Initialised as torch initialises its own layers (AlphaNet sets nothing else).
         made = nn.Linear(op.in_chs, op.out_chs) if op.kind == "linear" else _conv(op)
-        self.weight = made.weight
-        self.bias = made.bias if op.bias else None
+        self.weight = cast(nn.Parameter, made.weight)
+        self.bias = cast(nn.Parameter, made.bias) if op.bias else None
         self.bn = ElasticBatchNorm(op.out_chs) if op.bn else None
 
     def forward(self, x: Tensor, op: OpSpec) -> Tensor:
         """Applies the slice that `op` describes to (N, in_chs, hw_in, hw_in), or (N, in_chs) for linear."""
+        if self.training and op.kernel_size == op.stride == 1 and is_small(x):
+            return self._finish(self._product(x, op), op)
         weight, bias = self.slice(op)
         if op.kind == "linear":
             return activate(op.act, F.linear(x, weight, bias))
-        y = F.conv2d(x, weight, bias, op.stride, op.kernel_size // 2, groups=op.groups)
-        return activate(op.act, y if self.bn is None else self.bn(y))
+        if op.groups > 1 and bias is None:
+            y = depthwise_conv2d(x, weight, stride=op.stride)
+        elif self.training and op.kernel_size == op.stride == 1:
+            y = pointwise_conv2d(x, weight, bias)
+        else:
+            y = F.conv2d(x, weight, bias, op.stride, op.kernel_size // 2, groups=op.groups)
+        return self._finish(y, op)
+
+    def _product(self, x: Tensor, op: OpSpec) -> Tensor:
+        """Applies a kernel of one pixel, or a linear layer, as one matrix product over all pixels."""
+        pixels = x if op.kind == "linear" else x.permute(0, 2, 3, 1)
+        bias = None if self.bias is None else part_of(self.bias, slice(op.out_chs))
+        y = product_with_part(pixels.reshape(-1, op.in_chs), self.weight, op.out_chs, bias)
+        return y if op.kind == "linear" else y.view(*pixels.shape[:-1], op.out_chs).permute(0, 3, 1, 2)
+
+    def _finish(self, y: Tensor, op: OpSpec) -> Tensor:
+        return activate(op.act, y) if self.bn is None else cast(Tensor, self.bn(y, op.act))
 
     def slice(self, op: OpSpec) -> tuple[Tensor, Tensor | None]:
         """Returns the weight (`OpSpec.weight_shape`) and bias that `op` uses: first channels, centre of the kernel."""
-        weight = self.weight[: op.out_chs, : op.in_chs // op.groups]
+        index = [slice(op.out_chs), slice(op.in_chs // op.groups)]
         if op.kind != "linear" and op.kernel_size != self.weight.shape[-1]:
             edge = (self.weight.shape[-1] - op.kernel_size) // 2
-            weight = weight[:, :, edge : edge + op.kernel_size, edge : edge + op.kernel_size]
-        return weight, None if self.bias is None else self.bias[: op.out_chs]
+            index += [slice(edge, edge + op.kernel_size)] * 2
+        return part_of(self.weight, *index), None if self.bias is None else part_of(self.bias, slice(op.out_chs))
 
 
 @final
