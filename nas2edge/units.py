@@ -17,6 +17,7 @@ from nas2edge.errors import UnitError
 
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµμ]*)\s*")
 _MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3}
+_MJ_PER_UNIT = {"uJ": 1e-3, "µJ": 1e-3, "μJ": 1e-3, "mJ": 1.0, "J": 1e3}
 _SECONDS_PER_UNIT = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _COUNT_PER_UNIT = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -29,6 +30,15 @@ def parse_latency_ms(text: str) -> float:
         UnitError: The text is no positive number followed by one of these units.
     """
     return _parse(text, _MS_PER_UNIT, what="latency", example="20ms")
+
+
+def parse_energy_mj(text: str) -> float:
+    """Reads an energy with its unit (uJ, mJ or J) and returns millijoules.
+
+    Raises:
+        UnitError: The text is no positive number followed by one of these units.
+    """
+    return _parse(text, _MJ_PER_UNIT, what="energy", example="5mJ")
 
 
 def parse_duration_s(text: str) -> float:
@@ -89,6 +99,14 @@ def format_latency(latency_ms: float) -> str:
     if abs(rounded) >= 1.0 or rounded == 0.0:
         return f"{rounded:g} ms"
     return f"{rounded * 1000.0:g} us"
+
+
+def format_energy(energy_mj: float) -> str:
+    """Writes an energy with three significant digits in the unit that fits: 1234.5 becomes "1.23 J"."""
+    rounded = float(f"{energy_mj:.3g}")
+    if abs(rounded) >= 1000.0:
+        return f"{rounded / 1000.0:g} J"
+    return f"{rounded:g} mJ" if abs(rounded) >= 1.0 or rounded == 0.0 else f"{rounded * 1000.0:g} uJ"
 
 
 def _parse(text: str, scale_of: dict[str, float] | dict[str, int], *, what: str, example: str) -> float:

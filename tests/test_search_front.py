@@ -89,9 +89,12 @@ def test_constraints_read_with_their_unit(constraint: Constraint, text: str) -> 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"metric": "energy", "limit": 1.0}, "the metric is 'energy'; expected one of latency_ms, macs, params"),
+        (
+            {"metric": "energy", "limit": 1.0},
+            "the metric is 'energy'; expected one of latency_ms, energy_mj, macs, params",
+        ),
         ({"metric": "accuracy", "limit": 1.0}, "the metric is 'accuracy'"),
-        ({"metric": "latency_ms", "limit": 1.0}, "latency_ms needs one"),
+        ({"metric": "latency_ms", "limit": 1.0}, "latency_ms and energy_mj need one"),
         ({"metric": "macs", "limit": 1.0, "device": "pi"}, "the others none"),
         ({"metric": "macs", "limit": 0.0}, "expected a number > 0"),
         ({"metric": "macs", "limit": np.nan}, "expected a number > 0"),

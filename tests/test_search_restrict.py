@@ -6,7 +6,7 @@ import pytest
 from nas2edge import AdditiveMetric, SearchSpace, StageSpace, load_space
 from nas2edge.costs import count_macs
 from nas2edge.errors import InfeasibleError, InputError, UnknownNameError
-from nas2edge.search.restrict import forbid_se, parse_fixed, restrict
+from nas2edge.search.restrict import forbid_operations, parse_fixed, parse_forbidden, restrict
 from tests.search_spaces import every_code, small_space
 
 SPACE = small_space()
@@ -98,12 +98,68 @@ def test_what_the_space_does_not_offer_is_refused(fixed: dict[str, int], error: 
 
 def test_squeeze_and_excitation_cannot_be_searched_away() -> None:
     with pytest.raises(InfeasibleError, match=r"in stages 2, 4, 5, 6: it belongs to the space.*se = false"):
-        forbid_se(load_space("attentivenas"))
+        forbid_operations(load_space("attentivenas"), ["se"])
+
+
+def test_activations_belong_to_the_space_too() -> None:
+    with pytest.raises(InfeasibleError, match="has the activation swish: it belongs to the space"):
+        forbid_operations(SPACE, ["swish"])
+    with pytest.raises(InfeasibleError, match="squeeze-and-excitation in stage 1, which computes hsigmoid"):
+        forbid_operations(SPACE, ["hsigmoid"])
+
+
+def test_forbidden_entries_are_operations_and_values() -> None:
+    assert parse_forbidden(["se", "kernel_size=5", " depth.1 = 3 ", "depth.1=2"]) == (
+        ("se",),
+        {"kernel_size": (5,), "depth.1": (3, 2)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        ("swich", UnknownNameError, "unknown operation to forbid 'swich'; did you mean 'swish'"),
+        ("kernel_size=", InputError, "'kernel_size=' is not GENE=VALUE with a whole number"),
+    ],
+)
+def test_what_cannot_be_forbidden_is_refused(entry: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        parse_forbidden([entry])
+
+
+def test_no_member_of_the_part_has_a_forbidden_value() -> None:
+    part = restrict(SPACE, {"depth.1": 2}, {"kernel_size": (5,), "resolution": (16, 32)})
+
+    assert part.inner.name == "small with depth.1=2, kernel_size≠5, resolution≠16, resolution≠32"
+    assert part.inner.resolution == (24,)
+    subnets = SPACE.decode(part.lift(part.inner.sample(50, np.random.default_rng(0))))
+    assert {subnet.kernel_size for subnet in subnets} == {(3, 3)}
+    assert {subnet.depth[1] for subnet in subnets} == {2}
+    assert {subnet.expand_ratio[1] for subnet in subnets} == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("fixed", "forbidden", "error", "message"),
+    [
+        (
+            {"kernel_size": 5},
+            {"kernel_size.1": (5,)},
+            InputError,
+            r"kernel_size.1 is fixed \(kernel_size=5\) and",
+        ),
+        ({}, {"kernel_size": (3, 5)}, InfeasibleError, "every sub-network of the space 'small' has kernel_size.0 = 3"),
+        ({}, {"expand_ratio": (7,)}, InputError, "cannot forbid expand_ratio=7: .* expand_ratio may be 1, 2, 3"),
+        ({}, {"kernels": (5,)}, UnknownNameError, "unknown gene 'kernels'; did you mean 'kernel_size"),
+    ],
+)
+def test_contradictions_are_refused(fixed, forbidden, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        restrict(SPACE, fixed, forbidden)
 
 
 def test_a_space_without_it_may_be_searched() -> None:
     stage = StageSpace(width=(8,), depth=(1,), kernel_size=(3,), expand_ratio=(2,), stride=1, se=False)
-    forbid_se(
+    plain = (
         SearchSpace(
             name="plain",
             image_size=16,
@@ -115,3 +171,4 @@ def test_a_space_without_it_may_be_searched() -> None:
             head_expand_ratio=2,
         )  # fmt: skip
     )
+    forbid_operations(plain, ["se", "relu"])

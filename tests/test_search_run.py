@@ -228,7 +228,7 @@ def test_pareto_json_holds_every_point_and_what_it_takes_to_repeat_it() -> None:
         "seed": 0, "population": 50, "evaluations": result.evaluations, "examined": SPACE.size, "stop": "exhausted",
         "algorithm": "nsga2", "exactness": None,
     }  # fmt: skip
-    assert document["accuracy"] == {"source": "supernet", "error": 1.5, "note": "a test"}
+    assert document["accuracy"] == {"source": "supernet", "error": 1.5, "note": "a test", "images": None}
     assert [point["id"] for point in document["points"]] == [c.subnet.id for c in result.front]
     assert document["best"] == document["points"][-1]["id"]
     assert document["choices"] == [

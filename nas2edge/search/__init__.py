@@ -9,6 +9,7 @@ The module itself is callable: `nas2edge.search(space, ...)` is `nas2edge.search
 import sys
 from types import ModuleType
 
+from nas2edge.search.any_space import Space
 from nas2edge.search.front import Candidate, ParetoFront
 from nas2edge.search.limits import Limit
 from nas2edge.search.objective import Constraint, Objective
@@ -22,6 +23,7 @@ __all__ = [
     "Objective",
     "ParetoFront",
     "SearchResult",
+    "Space",
     "codes_from_evaluator",
     "search",
 ]

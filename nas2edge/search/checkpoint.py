@@ -20,7 +20,7 @@ from nas2edge.files import atomic_path
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-FORMAT, VERSION = "nas2edge.search_state", 1
+FORMAT, VERSION = "nas2edge.search_state", 2
 
 
 @final

@@ -15,10 +15,11 @@ from functools import partial
 import numpy as np
 
 from nas2edge.errors import InputError
+from nas2edge.search.any_space import AnySpace
 from nas2edge.search.checkpoint import Arrays, Checkpoint, restore, state_of
 from nas2edge.search.ledger import Batch, Evolved, Ledger, Problem
 from nas2edge.search.pareto import Indices, crowding, rank_fronts
-from nas2edge.space import Codes, SearchSpace
+from nas2edge.space import Codes
 
 _MAX_ATTEMPTS = 10
 
@@ -80,13 +81,13 @@ def _state(alive: Batch, ledger: Ledger, rng: np.random.Generator) -> Arrays:
     return {**population, **ledger.to_arrays(), "rng": state_of(rng)}
 
 
-def first_population(space: SearchSpace, n: int, *, rng: np.random.Generator, seeds: Codes | None) -> Codes:
+def first_population(space: AnySpace, n: int, *, rng: np.random.Generator, seeds: Codes | None) -> Codes:
     """Returns the seeds, and a spread of n over the whole space."""
     first = spread(space, n, rng)
     return first if seeds is None else np.vstack([seeds, first])
 
 
-def spread(space: SearchSpace, n: int, rng: np.random.Generator) -> Codes:
+def spread(space: AnySpace, n: int, rng: np.random.Generator) -> Codes:
     """Draws members from the smallest to the largest of the space, at even steps: shape (n, genes).
 
     Uniform draws crowd at the middle of every additive cost (of AttentiveNAS's networks, one in a thousand is below
@@ -100,7 +101,7 @@ def spread(space: SearchSpace, n: int, rng: np.random.Generator) -> Codes:
 
 
 def offspring(
-    parents: Codes, n: int, *, ledger: Ledger, space: SearchSpace, rng: np.random.Generator, crossed: float = 0.5
+    parents: Codes, n: int, *, ledger: Ledger, space: AnySpace, rng: np.random.Generator, crossed: float = 0.5
 ) -> Codes:
     """Returns up to n children never met before, of parents that are ordered best first; none if none can be found.
 
@@ -120,7 +121,7 @@ def offspring(
 def breed(
     parents: Codes,
     n: int,
-    space: SearchSpace,
+    space: AnySpace,
     rng: np.random.Generator,
     *,
     mutations: float = 1.0,
@@ -139,7 +140,7 @@ def breed(
     return space.mutate(children, rng, rate=min(1.0, mutations / free_genes(space)))
 
 
-def free_genes(space: SearchSpace) -> int:
+def free_genes(space: AnySpace) -> int:
     """Returns the number of genes that have a choice, at least 1."""
     return max(1, int((space.cardinalities > 1).sum()))
 

@@ -23,14 +23,18 @@ class Candidate:
     """A sub-network with what is known of it.
 
     Args:
-        subnet: The sub-network.
-        accuracy: Top-1 in percent, as the search's accuracy source gave it.
+        subnet: The sub-network: a `SubnetConfig`, or what another kind of space decodes its codes to.
+        accuracy: Top-1 in percent, as the search's accuracy source gave it: what it was compared by.
         macs: Multiply-accumulates for one image.
         params: Parameters in use.
         memory_bytes: Memory that activations need at the worst moment, in fp32; None where it was not counted.
         latency_ms: Latency by device.
         latency_sigma_ms: Its standard error by device, where the table states one.
         measured_share: Share of the latency that comes from measured rows, by device, where the table states it.
+        energy_mj: Energy of one run by device, where the table states it.
+        accuracy_sigma: Standard error of the accuracy, where it is predicted and states one of its own.
+        measured_accuracy: Top-1 in percent that the supernet itself gave, where the accuracy is predicted and the
+            sub-network was evaluated too.
     """
 
     subnet: SubnetConfig
@@ -41,6 +45,9 @@ class Candidate:
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     latency_sigma_ms: Mapping[str, float] = field(default_factory=dict)
     measured_share: Mapping[str, float] = field(default_factory=dict)
+    energy_mj: Mapping[str, float] = field(default_factory=dict)
+    accuracy_sigma: float | None = None
+    measured_accuracy: float | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -53,6 +60,9 @@ class Candidate:
             assert metric.device is not None, metric
             margin = metric.sigmas if isinstance(metric, Constraint) else 0.0
             return self.latency_ms[metric.device] + (margin and margin * self.latency_sigma_ms[metric.device])
+        if metric.metric == "energy_mj":
+            assert metric.device is not None, metric
+            return self.energy_mj[metric.device]
         return float(getattr(self, metric.metric))
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,12 +72,15 @@ class Candidate:
                 "latency_ms": self.latency_ms[name],
                 "latency_sigma_ms": self.latency_sigma_ms.get(name),
                 "measured_share": self.measured_share.get(name),
+                **({"energy_mj": self.energy_mj[name]} if name in self.energy_mj else {}),
             }
             for name in self.latency_ms
         }
+        own = {"accuracy_sigma": self.accuracy_sigma, "measured_accuracy": self.measured_accuracy}
         return {
             "id": self.subnet.id,
             "accuracy": self.accuracy,
+            **({} if self.accuracy_sigma is None else own),
             "macs": self.macs,
             "params": self.params,
             "size_bytes": self.size_bytes,
@@ -115,8 +128,10 @@ class ParetoFront:
     def _scores(self, candidate: Candidate) -> tuple[float, ...]:
         return tuple(objective.sign * candidate.value(objective) for objective in self.objectives)
 
-    def _sort_key(self, candidate: Candidate) -> tuple[tuple[float, ...], tuple[tuple[int, ...], ...]]:
-        subnet = candidate.subnet
-        genes = ((subnet.resolution,), subnet.width, subnet.depth, subnet.kernel_size, subnet.expand_ratio)
+    def _sort_key(self, candidate: Candidate) -> tuple[tuple[float, ...], Any]:
+        subnet: Any = candidate.subnet
+        genes: Any = repr(subnet)
+        if isinstance(subnet, SubnetConfig):
+            genes = ((subnet.resolution,), subnet.width, subnet.depth, subnet.kernel_size, subnet.expand_ratio)
         first, *others = self._scores(candidate)
         return (-first, *others), genes

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nas2edge.search.any_space import AnySpace
 from nas2edge.search.evolution import breed, evolve, spread
 from nas2edge.search.ledger import Evolved, Problem, Seen, Vector, front_of
 from nas2edge.search.pareto import Scores
-from nas2edge.space import Codes, SearchSpace
+from nas2edge.space import Codes
 
 Fit = Callable[[Codes, Scores], Callable[[Codes], Scores]]
 """Takes what was scored, and the scores; returns a cheap estimate of the scores of any population."""
@@ -74,10 +75,11 @@ def evolve_guided(
         evaluations=len(codes),
         examined=examined,
         stop="budget" if len(codes) >= evaluations else "stalled",
+        sample=scores,
     )
 
 
-def fit_kernel_ridge(space: SearchSpace, codes: Codes, values: Vector) -> Callable[[Codes], Vector]:
+def fit_kernel_ridge(space: AnySpace, codes: Codes, values: Vector) -> Callable[[Codes], Vector]:
     """Fits a smooth function of the genes to a few noisy values; returns it as a function of populations.
 
     Kernel ridge regression with a Gaussian kernel on genes scaled to [-1, 1], of width one per root of the number of
@@ -93,7 +95,7 @@ def fit_kernel_ridge(space: SearchSpace, codes: Codes, values: Vector) -> Callab
     return predict
 
 
-def _scaled(space: SearchSpace, codes: Codes) -> Scores:
+def _scaled(space: AnySpace, codes: Codes) -> Scores:
     free = space.cardinalities > 1
     scaled = 2.0 * codes[:, free] / (space.cardinalities[free] - 1) - 1.0
     return np.asarray(scaled / np.sqrt(max(1, scaled.shape[1])))

@@ -20,8 +20,10 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
+from nas2edge.search.any_space import AnySpace
 from nas2edge.search.pareto import Scores, hypervolume, is_on_front
-from nas2edge.space import Codes, SearchSpace
+from nas2edge.search.sample import ScoredSample
+from nas2edge.space import Codes
 
 Vector = npt.NDArray[np.float64]
 
@@ -45,7 +47,7 @@ class Problem:
         violation: By how much each member breaks the limits, 0 where it keeps them: (n, genes) to (n,). Is cheap.
     """
 
-    space: SearchSpace
+    space: AnySpace
     objectives: int
     score: Callable[[Codes], Scores]
     violation: Callable[[Codes], Vector]
@@ -77,6 +79,7 @@ class Evolved:
         examined: Sub-networks whose limits were checked, scored or not.
         stop: Why the search ended.
         convergence: How the front grew; None unless there are two objectives.
+        sample: Objectives of some of all that were scored: shape (n, objectives); none where it was not kept.
     """
 
     codes: Codes
@@ -86,6 +89,7 @@ class Evolved:
     examined: int
     stop: Stop
     convergence: Convergence | None = None
+    sample: Scores | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,6 +144,7 @@ class Ledger:
         self._closest: Codes = np.zeros((0, len(problem.space.genes)), dtype=np.int64)
         self._archive: list[tuple[int, Codes, Scores]] = []
         self._loose, self._compact_at = 0, _LEAST_ARCHIVE
+        self._sample = ScoredSample(objectives=problem.objectives)
         self.seen = Seen(problem.space)
         self.evaluations = 0
         self.examined = 0
@@ -197,6 +202,7 @@ class Ledger:
                 [np.zeros((0, self._problem.objectives)), *(scores for _, _, scores in self._archive)]
             ),
             "seen": self.seen.to_array(),
+            **self._sample.to_arrays(),
         }
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -208,6 +214,7 @@ class Ledger:
         codes, scores = np.split(arrays["archive_codes"], ends), np.split(arrays["archive_scores"], ends)
         self._archive = list(zip(arrays["archive_evaluations"].tolist(), codes, scores, strict=True))
         self.seen.restore(arrays["seen"])
+        self._sample.restore(arrays)
 
     def front(self) -> tuple[Codes, Scores]:
         """Returns the front of all that was scored so far."""
@@ -226,9 +233,11 @@ class Ledger:
             examined=self.examined,
             stop=stop or self.stop,
             convergence=self._convergence(scores) if scores.shape[1] == 2 and len(scores) else None,
+            sample=self._sample.scores(),
         )
 
     def _remember(self, codes: Codes, scores: Scores) -> None:
+        self._sample.add(scores)
         on_front = is_on_front(scores)
         self._archive.append((self.evaluations, codes[on_front], scores[on_front]))
         self._loose += int(on_front.sum())
@@ -254,7 +263,7 @@ class Ledger:
 class Seen:
     """The sub-networks met so far, exactly: a row of a population becomes one whole number in a set."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: AnySpace) -> None:
         places = [math.prod(space.cardinalities[i + 1 :].tolist()) for i in range(len(space.genes))]
         # Beyond 64 bits, Python's own integers.
         self._places = np.array(places, dtype=np.int64 if space.size < 2**63 else object)
@@ -302,7 +311,7 @@ def front_of(codes: Codes, scores: Scores) -> tuple[Codes, Scores]:
     return codes[distinct], scores[distinct]
 
 
-def every_code(space: SearchSpace, *, block: int = 4096) -> Iterable[Codes]:
+def every_code(space: AnySpace, *, block: int = 4096) -> Iterable[Codes]:
     """Yields all sub-networks of a space, in blocks."""
     for start in range(0, space.size, block):
         indices = np.arange(start, min(start + block, space.size))

@@ -13,10 +13,11 @@ from typing import Protocol, runtime_checkable
 
 from nas2edge.errors import InfeasibleError
 from nas2edge.pieces import Extreme
+from nas2edge.search.any_space import AnySpace
 from nas2edge.search.front import Candidate
 from nas2edge.search.ledger import Vector
-from nas2edge.search.objective import Constraint, format_metric
-from nas2edge.space import Codes, SearchSpace, SubnetConfig
+from nas2edge.search.objective import DEVICE_METRICS, Constraint, format_metric
+from nas2edge.space import Codes, SubnetConfig
 
 Metric = Callable[[Codes], Vector]
 """A metric of populations: (n, genes) to (n,)."""
@@ -58,7 +59,7 @@ class Limit:
         return f"{text} does not bind: no sub-network of the space needs more than {greatest}"
 
 
-def check_limits(space: SearchSpace, constraints: Sequence[tuple[Constraint, Metric]]) -> tuple[Limit, ...]:
+def check_limits(space: AnySpace, constraints: Sequence[tuple[Constraint, Metric]]) -> tuple[Limit, ...]:
     """Returns the range of each constrained metric.
 
     Raises:
@@ -85,7 +86,7 @@ def check_limits(space: SearchSpace, constraints: Sequence[tuple[Constraint, Met
 
 
 def jointly_infeasible(
-    space: SearchSpace, constraints: Sequence[Constraint], closest: Candidate, *, examined: int
+    space: AnySpace, constraints: Sequence[Constraint], closest: Candidate, *, examined: int
 ) -> InfeasibleError:
     """Returns the error for constraints that no examined sub-network meets, or meets together."""
     values = []
@@ -102,24 +103,27 @@ def jointly_infeasible(
     )
 
 
-def summary(subnet: SubnetConfig) -> str:
+def summary(subnet: object) -> str:
     """Writes a sub-network in one line: resolution, widths, depths, kernel sizes, expansion ratios.
 
     "r192 w16-16-24-32-64-112-192-216-1792 d1-3-3-3-3-3-1 k3-3-3-3-3-3-3 e1-4-4-4-4-6-6" is AlphaNet's A0.
+    What another kind of space decodes to is written as it writes itself.
     """
+    if not isinstance(subnet, SubnetConfig):
+        return str(subnet)
     fields = {"w": subnet.width, "d": subnet.depth, "k": subnet.kernel_size, "e": subnet.expand_ratio}
     return " ".join([f"r{subnet.resolution}", *(key + "-".join(map(str, values)) for key, values in fields.items())])
 
 
 def rounded_up(metric: str, value: float) -> float:
     """Rounds up to the digits that messages show, so that a value shown as reachable is so when asked for."""
-    digits = 3 if metric == "latency_ms" else 4
+    digits = 3 if metric in DEVICE_METRICS else 4
     step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
     # A value that stands at a step but for its last bits stays there.
     return math.ceil(value / step - 1e-9) * step
 
 
-def _cannot_meet(space: SearchSpace, constraint: Constraint, least: Extreme, *, n_others: int) -> str:
+def _cannot_meet(space: AnySpace, constraint: Constraint, least: Extreme, *, n_others: int) -> str:
     reachable = format_metric(constraint.metric, rounded_up(constraint.metric, least.value))
     others = f" ({n_others} more of the limits cannot be met either)" if n_others else ""
     return (

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nas2edge.errors import InputError
-from nas2edge.units import format_bytes, format_count, format_latency
+from nas2edge.units import format_bytes, format_count, format_energy, format_latency
 
-LIMITED_METRICS = ("latency_ms", "macs", "params", "size_bytes", "memory_bytes")
+DEVICE_METRICS = ("latency_ms", "energy_mj")
+LIMITED_METRICS = (*DEVICE_METRICS, "macs", "params", "size_bytes", "memory_bytes")
 METRICS = ("accuracy", *LIMITED_METRICS)
 
 _NAMES = {
     "accuracy": "accuracy",
     "latency_ms": "latency",
+    "energy_mj": "energy",
     "macs": "MACs",
     "params": "parameters",
     "size_bytes": "model size",
@@ -30,10 +32,10 @@ class Objective:
     """A metric to be maximised or minimised.
 
     Args:
-        metric: "accuracy", "latency_ms", "macs", "params", "size_bytes" (four bytes a parameter) or "memory_bytes"
-            (four bytes an activation value that must be held at the worst moment).
+        metric: "accuracy", "latency_ms", "energy_mj", "macs", "params", "size_bytes" (four bytes a parameter) or
+            "memory_bytes" (four bytes an activation value that must be held at the worst moment).
         direction: "max" or "min".
-        device: The device of "latency_ms"; None for the others.
+        device: The device of "latency_ms" and "energy_mj"; None for the others.
 
     Raises:
         InputError: The metric is unknown, or the device is missing or does not belong to it.
@@ -63,9 +65,9 @@ class Constraint:
     """A limit that a metric must not exceed.
 
     Args:
-        metric: "latency_ms", "macs", "params", "size_bytes" or "memory_bytes".
+        metric: "latency_ms", "energy_mj", "macs", "params", "size_bytes" or "memory_bytes".
         limit: The greatest value allowed, above 0.
-        device: The device of "latency_ms"; None for the others.
+        device: The device of "latency_ms" and "energy_mj"; None for the others.
         confidence: Probability with which a latency must keep the limit, its error taken as normal; 0.5 holds the
             limit on the prediction itself.
 
@@ -113,6 +115,8 @@ def format_metric(metric: str, value: float) -> str:
     """Writes a metric's value with its unit."""
     if metric == "latency_ms":
         return format_latency(value)
+    if metric == "energy_mj":
+        return format_energy(value)
     if metric in ("size_bytes", "memory_bytes"):
         return format_bytes(value)
     return f"{value:.2f} %" if metric == "accuracy" else format_count(value)
@@ -125,5 +129,6 @@ def _title(metric: str, device: str | None) -> str:
 def _check_metric(metric: str, device: str | None, known: tuple[str, ...]) -> None:
     if metric not in known:
         raise InputError(f"the metric is {metric!r}; expected one of {', '.join(known)}")
-    if (device is not None) != (metric == "latency_ms"):
-        raise InputError(f"the metric is {metric!r} and the device {device!r}; latency_ms needs one, the others none")
+    if (device is not None) != (metric in DEVICE_METRICS):
+        needs = " and ".join(DEVICE_METRICS)
+        raise InputError(f"the metric is {metric!r} and the device {device!r}; {needs} need one, the others none")

@@ -23,14 +23,16 @@ class AccuracySource:
     """Where a search's accuracies come from.
 
     Args:
-        source: "supernet" or "published-points".
-        error: Its standard error in points of top-1.
+        source: "predictor", "supernet" or "published-points".
+        error: The standard error of the best one in points of top-1.
         note: What the error is, in a few words.
+        images: That accuracies were measured on, those that a predictor was fitted to included; None for none.
     """
 
     source: str
     error: float
     note: str
+    images: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,8 @@ def chosen_subnet(result: SearchResult, origin: Origin, *, choice: Choice | None
     predicted: dict[str, Any] = {
         "accuracy": best.accuracy,
         "accuracy_source": origin.accuracy.source,
-        "accuracy_error": origin.accuracy.error,
+        "accuracy_error": origin.accuracy.error if best.accuracy_sigma is None else best.accuracy_sigma,
+        **({} if best.measured_accuracy is None else {"measured_accuracy": best.measured_accuracy}),
         "macs": best.macs,
         "params": best.params,
         "size_bytes": best.size_bytes,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas2edge.search.any_space import AnySpace
 from nas2edge.search.ledger import Evolved, Ledger, Problem
-from nas2edge.space import Codes, SearchSpace
+from nas2edge.space import Codes
 
 _STARTS = 64
 _MOST_NEIGHBOURS = 4096
@@ -38,7 +39,7 @@ def polish(problem: Problem, *, starts: Codes, evaluations: int, rng: np.random.
     return ledger.result()
 
 
-def neighbours(space: SearchSpace, code: Codes, *, rng: np.random.Generator) -> Codes:
+def neighbours(space: AnySpace, code: Codes, *, rng: np.random.Generator) -> Codes:
     """Returns the members that differ from one in one gene or two: shape (n, genes); of very many, a random part.
 
     Args:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ import numpy as np
 from nas2edge.additive import AdditiveMetric
 from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.search.algorithms import ALGORITHMS
+from nas2edge.search.any_space import AnySpace, PlannedSpace, Space
 from nas2edge.search.checkpoint import Checkpoint
+from nas2edge.search.devices import device_metrics
 from nas2edge.search.evolution import evolve
 from nas2edge.search.exact import Exactness, exact_front, fit_additive
 from nas2edge.search.front import Candidate, ParetoFront
@@ -31,16 +33,18 @@ from nas2edge.search.guided import evolve_guided
 from nas2edge.search.ledger import Convergence, Evolved, Stop, Vector, front_of
 from nas2edge.search.limits import Limit, Metric, check_limits, jointly_infeasible
 from nas2edge.search.objective import Constraint, Objective
+from nas2edge.search.pareto import Scores
 from nas2edge.search.polish import polish
-from nas2edge.search.restrict import restrict
+from nas2edge.search.restrict import Part, restrict
 from nas2edge.search.task import Task
-from nas2edge.space import Codes, SearchSpace, SubnetConfig
+from nas2edge.space import Codes, SearchSpace
 
 if TYPE_CHECKING:
     from nas2edge.latency.table import LatencyTable
 
-Evaluator = Callable[[Sequence[SubnetConfig]], Sequence[float]]
-"""Accuracies of sub-networks, in percent; `supernet.evaluate.make_evaluator` makes one."""
+Evaluator = Callable[[Sequence[Any]], Sequence[float]]
+"""Accuracies of sub-networks (`SubnetConfig`s, where the space is a `SearchSpace`), in percent;
+`supernet.evaluate.make_evaluator` makes one."""
 
 EXACT = "exact"
 NAMES = (*ALGORITHMS, EXACT)
@@ -81,6 +85,7 @@ class SearchResult:
         seed: As given.
         convergence: How the front grew; None unless there are two objectives and evolution found it.
         exactness: In what sense the front is exact, for the algorithm "exact".
+        dominated: Objectives of a sample of what was scored and is not on the front: shape (n, objectives).
     """
 
     choices: tuple[Choice, ...]
@@ -94,6 +99,7 @@ class SearchResult:
     seed: int
     convergence: Convergence | None = None
     exactness: Exactness | None = None
+    dominated: Scores | None = field(default=None, compare=False, repr=False)
 
     @property
     def best(self) -> Candidate:
@@ -108,7 +114,7 @@ class SearchResult:
 
 
 def search(
-    space: SearchSpace,
+    space: SearchSpace | Space,
     *,
     accuracy: Metric | None = None,
     evaluator: Evaluator | None = None,
@@ -117,6 +123,7 @@ def search(
     alternatives: Sequence[Sequence[Constraint]] = (),
     objectives: Sequence[Objective] | None = None,
     fixed: Mapping[str, int] | None = None,
+    forbidden: Mapping[str, Sequence[int]] | None = None,
     algorithm: str | None = None,
     evaluations: int | None = None,
     population: int | None = None,
@@ -124,6 +131,7 @@ def search(
     guided: bool | None = None,
     latency_sigma: Mapping[str, Metric] | None = None,
     measured_share: Mapping[str, Metric] | None = None,
+    energy: Mapping[str, Metric] | None = None,
     resume: Path | None = None,
 ) -> SearchResult:
     """Searches a space for the sub-networks that are worth deploying.
@@ -131,6 +139,7 @@ def search(
     Costs are looked up first: a sub-network that breaks a constraint never costs an evaluation of accuracy.
 
     Args:
+        space: A `SearchSpace`, or any object with `size`, `decode` and `plan` (`any_space.Space`).
         accuracy: Top-1 in percent of a population. Either this or `evaluator` is needed.
         evaluator: Top-1 in percent of sub-networks, where each takes seconds.
         latency: By device, a latency table, or milliseconds of a population. `AdditiveMetric`s (and tables) also tell
@@ -140,6 +149,7 @@ def search(
         objectives: What to trade off, accuracy among it; by default accuracy against latency on every device, or
             against MACs without a device.
         fixed: Values of genes ("depth.2") or of all genes of a field ("kernel_size").
+        forbidden: Values that a gene, or any gene of a field, must not have.
         algorithm: One of `NAMES`; by default evolution, guided by a model where accuracy is expensive.
         evaluations: The greatest number of sub-networks whose accuracy is evaluated. A space no larger is listed.
         population: Sub-networks in a generation, or in a round when guided.
@@ -148,6 +158,7 @@ def search(
             where an evaluator is given.
         latency_sigma: Standard error of the latency by device; tables bring it themselves.
         measured_share: Share of the latency from measured rows by device; tables bring it themselves.
+        energy: Millijoules of a population by device; tables that state energies bring them themselves.
         resume: File in which the algorithm "nsga2" keeps its state every ten seconds, and from which it goes on to the
             same result when it was interrupted; removed at the end.
 
@@ -159,19 +170,26 @@ def search(
     _check_source(accuracy, evaluator)
     if seed < 0:
         raise InputError(f"seed is {seed}; expected zero or a positive number")
-    metrics = _latency_metrics(space, latency or {}, latency_sigma or {}, measured_share or {})
+    place = _place(space, fixed or {}, forbidden or {})
+    whole = place.outer if isinstance(place, Part) else place
+    goals = _objectives(objectives, latency or {})
+    every: tuple[Objective | Constraint, ...] = (*constraints, *(one for some in alternatives for one in some), *goals)
     task = Task(
-        part=restrict(space, fixed or {}),
-        accuracy=accuracy or codes_from_evaluator(space, evaluator or (lambda _: ())),
-        latency=metrics[0],
-        sigma=metrics[1],
-        share=metrics[2],
+        place=place,
+        accuracy=accuracy or codes_from_evaluator(whole, evaluator or (lambda _: ())),
+        devices=device_metrics(
+            whole, latency or {}, sigma=latency_sigma, share=measured_share, energy=energy, entries=every
+        ),
         constraints=tuple(constraints),
         alternatives=tuple(tuple(some) for some in alternatives),
-        objectives=_objectives(objectives, metrics[0]),
+        objectives=goals,
     )
     how = _how(algorithm, evaluations, population, guided=evaluator is not None if guided is None else guided)
     _check(task)
+    return _run(task, how, seed=seed, resume=resume)
+
+
+def _run(task: Task, how: _How, *, seed: int, resume: Path | None) -> SearchResult:
     limits = check_limits(task.space, [(constraint, task.metric(constraint)) for constraint in task.limits])
     rng = np.random.default_rng(seed)
     checkpoint = None if resume is None else _checkpoint(resume, task, how, seed)
@@ -194,10 +212,28 @@ def search(
         seed=seed,
         convergence=found.convergence,
         exactness=exactness,
+        dominated=_dominated(task, found),
     )
 
 
-def codes_from_evaluator(space: SearchSpace, evaluator: Evaluator) -> Metric:
+def _place(
+    space: SearchSpace | Space, fixed: Mapping[str, int], forbidden: Mapping[str, Sequence[int]]
+) -> Part | PlannedSpace:
+    if isinstance(space, SearchSpace):
+        return restrict(space, fixed, forbidden)
+    if fixed or forbidden:
+        raise InputError("genes can be fixed and forbidden in a SearchSpace alone; give a space without these choices")
+    return PlannedSpace(space)
+
+
+def _dominated(task: Task, found: Evolved) -> Scores | None:
+    if found.sample is None:
+        return None
+    on_front = (found.sample[:, None] == found.scores[None]).all(axis=2).any(axis=1)
+    return np.asarray(found.sample[~on_front] * [objective.sign for objective in task.objectives])
+
+
+def codes_from_evaluator(space: AnySpace, evaluator: Evaluator) -> Metric:
     """Turns an evaluator of sub-networks into a metric of populations."""
 
     def evaluate(codes: Codes) -> Vector:
@@ -244,7 +280,8 @@ def _checkpoint(path: Path, task: Task, how: _How, seed: int) -> Checkpoint:
             f"the algorithm {how.algorithm!r} keeps no state to resume from; 'nsga2' does, and a search of a supernet "
             "goes on from its measured accuracies by itself"
         )
-    asked = (task.part.outer.digest, task.part.kept, task.constraints, task.alternatives, task.objectives, how, seed)
+    place = (task.place.outer.digest, task.place.kept) if isinstance(task.place, Part) else task.place.digest
+    asked = (place, task.constraints, task.alternatives, task.objectives, how, seed)
     return Checkpoint(path, identity=hashlib.sha256(repr(asked).encode()).hexdigest())
 
 
@@ -302,8 +339,9 @@ def _find_exactly(task: Task, rng: np.random.Generator) -> tuple[Evolved, Exactn
             "the algorithm 'exact' takes one cost that is a sum over layers (a latency on one device, MACs, parameters "
             f"or model size), with limits on this cost alone and without confidence; got {said}: leave --algorithm out"
         )
-    accuracy = task.part.metric(task.accuracy)
-    fit, error = (accuracy, 0.0) if isinstance(accuracy, AdditiveMetric) else fit_additive(task.space, accuracy, rng)
+    accuracy, space = task.metric(task.objectives[task.accuracy_column]), task.space
+    assert isinstance(space, SearchSpace), space  # whose costs alone are `AdditiveMetric`s
+    fit, error = (accuracy, 0.0) if isinstance(accuracy, AdditiveMetric) else fit_additive(space, accuracy, rng)
     limit = max(min((one.limit for one in choice), default=math.inf) for choice in task.choices)
     exact = exact_front(fit, cost, limit=None if math.isinf(limit) else limit)
     codes, scores = front_of(exact.codes, task.scores(exact.codes))
@@ -334,26 +372,6 @@ def _choices(task: Task, found: Evolved, candidates: Sequence[Candidate]) -> tup
 def _best(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> Candidate:
     others = [objective for objective in objectives if objective.metric != "accuracy"]
     return min(candidates, key=lambda c: (-c.accuracy, *(objective.sign * c.value(objective) for objective in others)))
-
-
-def _latency_metrics(
-    space: SearchSpace,
-    latency: Mapping[str, Metric | LatencyTable],
-    sigma: Mapping[str, Metric],
-    share: Mapping[str, Metric],
-) -> tuple[dict[str, Metric], dict[str, Metric], dict[str, Metric]]:
-    """Returns latency, standard error and measured share by device, those of tables taken from the tables."""
-    metrics: dict[str, Metric] = {}
-    sigmas, shares = dict(sigma), dict(share)
-    for name, given in latency.items():
-        if callable(given):
-            metrics[name] = given
-            continue
-        from nas2edge.latency.metrics import table_metrics
-
-        table = table_metrics(given, space)
-        metrics[name], sigmas[name], shares[name] = table.latency, table.sigma, table.share
-    return metrics, sigmas, shares
 
 
 def _objectives(given: Sequence[Objective] | None, latency: Mapping[str, Any]) -> tuple[Objective, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,8 @@ from nas2edge.costs import count_macs, count_params, peak_activations
 from nas2edge.errors import InputError, UnknownNameError
 from nas2edge.peak import PeakMetric
 from nas2edge.plan import LayerSpec
+from nas2edge.search.any_space import AnySpace, PlanMetric, PlannedSpace
+from nas2edge.search.devices import DeviceMetrics
 from nas2edge.search.front import BYTES_PER_VALUE, Candidate
 from nas2edge.search.guided import fit_kernel_ridge
 from nas2edge.search.ledger import Problem, Vector
@@ -21,7 +23,7 @@ from nas2edge.search.limits import Bounded, Metric
 from nas2edge.search.objective import Constraint, Objective
 from nas2edge.search.pareto import Scores
 from nas2edge.search.restrict import Part
-from nas2edge.space import Codes, SearchSpace
+from nas2edge.space import Codes
 
 Entry = Objective | Constraint
 
@@ -38,30 +40,26 @@ class Task:
     """All that a search was asked.
 
     Args:
-        part: Where; all metrics are of the whole space.
+        place: Where: a part of a `SearchSpace`, whose metrics are of the whole space, or a space of another kind.
         accuracy: Top-1 in percent of a population.
-        latency: Milliseconds by device.
-        sigma: Standard errors of the latency by device.
-        share: Shares of the latency from measured rows by device.
+        devices: Latencies, their errors and measured shares, and energies.
         constraints: Limits that all candidates keep.
         alternatives: Sets of further limits; a candidate keeps one of them at least.
         objectives: What is traded off.
     """
 
-    part: Part
+    place: Part | PlannedSpace
     accuracy: Metric
-    latency: Mapping[str, Metric]
-    sigma: Mapping[str, Metric]
-    share: Mapping[str, Metric]
+    devices: DeviceMetrics
     constraints: tuple[Constraint, ...]
     alternatives: tuple[tuple[Constraint, ...], ...]
     objectives: tuple[Objective, ...]
     _metrics: dict[Entry, Metric] = field(default_factory=dict)
 
     @property
-    def space(self) -> SearchSpace:
+    def space(self) -> AnySpace:
         """The space that codes belong to."""
-        return self.part.inner
+        return self.place.inner if isinstance(self.place, Part) else self.place
 
     @property
     def limits(self) -> tuple[Constraint, ...]:
@@ -147,9 +145,9 @@ class Task:
     def candidates(self, codes: Codes, scores: Scores) -> list[Candidate]:
         """Builds the candidates; their accuracies are in `scores`, so that none is evaluated twice."""
         macs, params, memory = (self._cost(name)(codes) for name in ("macs", "params", "memory_bytes"))
-        latency, sigma, share = (
-            {name: self.part.metric(metric)(codes) for name, metric in metrics.items()}
-            for metrics in (self.latency, self.sigma, self.share)
+        latency, sigma, share, energy = (
+            {name: self._placed(metric)(codes) for name, metric in metrics.items()}
+            for metrics in (self.devices.latency, self.devices.sigma, self.devices.share, self.devices.energy)
         )
         return [
             Candidate(
@@ -161,33 +159,50 @@ class Task:
                 latency_ms={name: float(values[i]) for name, values in latency.items()},
                 latency_sigma_ms={name: float(values[i]) for name, values in sigma.items()},
                 measured_share={name: float(values[i]) for name, values in share.items()},
+                energy_mj={name: float(values[i]) for name, values in energy.items()},
             )
             for i, subnet in enumerate(self.space.decode(codes))
         ]
 
     def _make(self, entry: Entry) -> Metric:
         if entry.metric == "accuracy":
-            return self.part.metric(self.accuracy)
+            return self._placed(self.accuracy)
         if entry.device is None:
             return self._cost(entry.metric)
-        if entry.device not in self.latency:
-            raise UnknownNameError("device", entry.device, self.latency)
-        latency = self.part.metric(self.latency[entry.device])
+        if entry.metric == "energy_mj":
+            return self._energy(entry.device)
+        if entry.device not in self.devices.latency:
+            raise UnknownNameError("device", entry.device, self.devices.latency)
+        latency = self._placed(self.devices.latency[entry.device])
         sigmas = entry.sigmas if isinstance(entry, Constraint) else 0.0
         if not sigmas:
             return latency
-        if entry.device not in self.sigma:
+        if entry.device not in self.devices.sigma:
             raise InputError(f"{entry.describe()}: the latency of {entry.device} states no error; leave confidence out")
-        sigma = self.part.metric(self.sigma[entry.device])
+        sigma = self._placed(self.devices.sigma[entry.device])
         if isinstance(sigma, WithUpper):
             return sigma.upper(sigmas)
         return lambda codes: np.asarray(latency(codes) + sigmas * sigma(codes))
 
+    def _energy(self, device: str) -> Metric:
+        if device in self.devices.energy:
+            return self._placed(self.devices.energy[device])
+        if device in self.devices.latency:
+            raise InputError(f"no energy is known on {device}; give energy={{{device!r}: metric}}, or leave it out")
+        raise UnknownNameError("device", device, self.devices.energy)
+
+    def _placed(self, metric: Metric) -> Metric:
+        """Turns a metric of the whole space into one of the part that is searched."""
+        return self.place.metric(metric) if isinstance(self.place, Part) else metric
+
     def _cost(self, name: str) -> Metric:
+        space = self.space
         values = {"macs": count_macs, "params": count_params, "size_bytes": _size_bytes}
-        if name in values:
-            return AdditiveMetric(self.space, values[name])
-        return PeakMetric(self.space, lambda layer: BYTES_PER_VALUE * peak_activations(layer))
+        if isinstance(space, PlannedSpace):
+            if name in values:
+                return PlanMetric(space, lambda layers: sum(map(values[name], layers)))
+            return PlanMetric(space, lambda layers: max(map(_memory_bytes, layers)))
+        return AdditiveMetric(space, values[name]) if name in values else PeakMetric(space, _memory_bytes)
 
     def _column(self, objective: Objective, codes: Codes) -> Vector:
         return objective.sign * _values(self.metric(objective), codes, objective)
@@ -195,6 +210,10 @@ class Task:
 
 def _size_bytes(layer: LayerSpec) -> int:
     return BYTES_PER_VALUE * count_params(layer)
+
+
+def _memory_bytes(layer: LayerSpec) -> int:
+    return BYTES_PER_VALUE * peak_activations(layer)
 
 
 def _values(metric: Metric, codes: Codes, entry: Entry) -> Vector:
