@@ -54,7 +54,9 @@ def test_the_command_to_go_on_names_the_file_that_was_written(front, tmp_path, r
     out = tmp_path / "r.html"
     runner.invoke(main, ["report", str(front), "--out", str(out), "--subnet", "pi.json"])
 
-    assert '"export":{"subnet":"pi.json","weights":true,"command":""}' in out.read_text(encoding="utf-8")
+    text = out.read_text(encoding="utf-8")
+    assert '"file":"pi.json"' in text
+    assert '"export":{"weights":true,"command":""}' in text
 
 
 def test_another_file_is_refused_and_nothing_is_written(tmp_path, runner):

@@ -84,7 +84,9 @@ def supernet(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         tested = 2000
         __call__ = staticmethod(evaluator)
 
-    info = SimpleNamespace(space=space, sha256="ab" * 32, images=None)
+    info = SimpleNamespace(
+        space=space, sha256="ab" * 32, images=None, source="builtin:tiny", path=Path("weights/supernet.safetensors")
+    )
     checkpoint, evaluate = ModuleType("checkpoint"), ModuleType("evaluate")
     checkpoint.load_supernet = lambda source: SimpleNamespace(info=info)  # type: ignore[attr-defined]
     evaluate.make_evaluator = lambda loaded, data=None: Evaluator()  # type: ignore[attr-defined]
@@ -148,7 +150,12 @@ def test_json_is_one_object_with_what_the_files_hold() -> None:
     assert (printed["format"], printed["version"]) == ("nas2edge.search", 1)
     assert printed["subnet"] == json.loads(Path("subnet.json").read_text())
     assert printed["pareto"] == json.loads(Path("pareto.json").read_text())
-    assert printed["files"] == {"subnet": "subnet.json", "pareto": "pareto.json", "subnets": ["subnet.json"]}
+    assert printed["files"] == {
+        "subnet": "subnet.json",
+        "pareto": "pareto.json",
+        "subnets": ["subnet.json"],
+        "report": None,
+    }
     assert "chosen:" in result.stderr
 
 
@@ -308,7 +315,7 @@ def test_several_limits_write_a_subnetwork_for_each() -> None:
     assert result.exit_code == 0, result.output
     names = ["subnet-20ms.json", "subnet-16ms.json", "subnet-14ms.json"]
     printed = json.loads(result.stdout)
-    assert printed["files"] == {"subnet": names[0], "pareto": "pareto.json", "subnets": names}
+    assert printed["files"] == {"subnet": names[0], "pareto": "pareto.json", "subnets": names, "report": None}
     files = [read_subnet(Path(name)) for name in names]
     assert [file.constraints for file in files] == [{"latency_ms": limit} for limit in (20.0, 16.0, 14.0)]
     assert [file.predicted["latency_ms"] <= file.constraints["latency_ms"] for file in files] == [True] * 3

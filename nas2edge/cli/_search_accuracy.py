@@ -1,27 +1,38 @@
-"""Where `nas2edge search` takes accuracies from: a supernet that is run, or published points."""
+"""Where `nas2edge search` takes accuracies from: a predictor, a supernet that is run, or published points."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from nas2edge.cli._common import result_console, use_threads
 from nas2edge.errors import InputError
+from nas2edge.search import Candidate, SearchResult
 from nas2edge.search.limits import Metric
 from nas2edge.search.pareto_file import AccuracySource
-from nas2edge.search.run import codes_from_evaluator
-from nas2edge.space import SearchSpace
+from nas2edge.search.reevaluate import Reevaluated, reevaluate
+from nas2edge.search.run import Evaluator, codes_from_evaluator
+from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.spaces import load_space
 
+if TYPE_CHECKING:
+    from nas2edge.search.cache import CachedEvaluator
+    from nas2edge.search.predictor import Predictor
+    from nas2edge.supernet.weights_file import SupernetInfo
+
 DEFAULT_SUPERNET = "builtin:tiny"
+AUTO, PREDICTOR, SUPERNET = SOURCES = ("auto", "predictor", "supernet")
+
+SearchBy = Callable[[Metric], SearchResult]
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,31 +40,53 @@ class Accuracy:
     """An accuracy source with what follows from its cost.
 
     Args:
+        source: "predictor", "supernet" or "published-points".
         space: The space that it is of.
         evaluate: Top-1 in percent of a population.
         tested: Images that each accuracy is measured on; None where none is.
         error: Its standard error in points, where that does not follow from the number of images.
         note: What the error is, in a few words.
         supernet: {"source": ..., "sha256": ...} of the weights; None without any.
-        known: Accuracies that were measured by an earlier search.
+        known: Accuracies that were measured by an earlier search, or when the predictor was fitted.
         evaluations: How many to spend by default; None leaves it to the search.
+        predictor: That predicts the accuracies; None where another source gives them.
+        reevaluate: Of the best that a predictor finds, how many the supernet evaluates.
+        evaluator: Makes what evaluates them.
     """
 
+    source: str
     space: SearchSpace
     evaluate: Metric
     tested: int | None
     error: float
     note: str
     supernet: Mapping[str, str] | None
-    known: int = 0
+    known: Mapping[SubnetConfig, float]
     evaluations: int | None = None
+    predictor: Predictor | None = None
+    reevaluate: int = 0
+    evaluator: Callable[[], Evaluator] | None = None
 
     @property
     def guided(self) -> bool:
         """Whether an accuracy is expensive."""
         return self.tested is not None
 
-    def metric(self, advance: Callable[[int], None]) -> Metric:
+    def find(self, search_by: SearchBy, *, evaluations: int | None) -> tuple[SearchResult, AccuracySource]:
+        """Searches, and returns what was found with what files say of its accuracies.
+
+        Args:
+            search_by: The search, but for the accuracy.
+            evaluations: The greatest number of accuracies, as asked for.
+        """
+        if self.predictor is not None:
+            found = self._by_predictor(search_by, self.predictor)
+            return found.result, _predicted(found, self.note, asked=self.reevaluate)
+        with show_progress(self, evaluations or self.evaluations) as advance:
+            result = search_by(self._metric(advance))
+        return result, self._stated(result.best)
+
+    def _metric(self, advance: Advance) -> Metric:
         """Returns the accuracy as a function of populations that tells how far it is."""
         if not self.guided:
             return self.evaluate
@@ -67,38 +100,68 @@ class Accuracy:
 
         return one_by_one
 
-    def stated(self, accuracy: float) -> AccuracySource:
-        """Returns what files say of the source, with the error at an accuracy."""
+    def _stated(self, best: Candidate) -> AccuracySource:
         if self.tested is None:
-            return AccuracySource(source="published-points", error=self.error, note=self.note)
-        error = math.sqrt(accuracy * (100.0 - accuracy) / self.tested)
-        return AccuracySource(source="supernet", error=error, note=self.note)
+            return AccuracySource(source=self.source, error=self.error, note=self.note)
+        return AccuracySource(
+            source=self.source, error=binomial_error(best.accuracy, self.tested), note=self.note, images=self.tested
+        )
+
+    def _by_predictor(self, search_by: SearchBy, predictor: Predictor) -> Reevaluated:
+        evaluate: Evaluator | None = None
+
+        def measure(subnets: Sequence[SubnetConfig]) -> Sequence[float]:
+            nonlocal evaluate
+            click.echo(f"evaluating {len(subnets)} sub-networks on {predictor.images} images each", err=True)
+            if evaluate is None:
+                assert self.evaluator is not None
+                evaluate = self.evaluator()
+            return evaluate(subnets)
+
+        return reevaluate(search_by, predictor, known=self.known, evaluate=measure, refit=_refit, n=self.reevaluate)
+
+
+def binomial_error(accuracy: float, images: int) -> float:
+    """Returns the standard error of an accuracy, both in percent, that was measured on so many images."""
+    return math.sqrt(accuracy * (100.0 - accuracy) / images)
 
 
 def find_accuracy(
-    *, supernet: str | None, space_name: str | None, data: Path | None, threads: int | None, cache: Path
+    *,
+    supernet: str | None,
+    space_name: str | None,
+    data: Path | None,
+    threads: int | None,
+    cache: Path,
+    source: str = AUTO,
+    reevaluate: int = 0,
 ) -> Accuracy:
     """Returns the source that the options ask for.
 
     Args:
         cache: Folder in which measured accuracies are kept.
+        source: One of `SOURCES`; "auto" takes a predictor where one lies beside the weights.
+        reevaluate: Of the best that a predictor finds, how many the supernet evaluates.
     """
     if supernet and space_name:
         raise InputError("--supernet and --space exclude each other: a supernet brings its own space")
     if space_name is None or space_name == "tiny":
-        return _supernet_accuracy(supernet or DEFAULT_SUPERNET, data, threads, cache)
+        return _weights_accuracy(supernet or DEFAULT_SUPERNET, data, threads, cache, source, reevaluate)
     if data is not None:
         raise InputError("--data are images to run a supernet on; give --supernet instead of --space")
+    if source != AUTO or reevaluate:
+        option = f"--accuracy {source}" if source != AUTO else "--reevaluate"
+        raise InputError(f"{option} needs weights; give --supernet instead of --space")
     return _published_accuracy(load_space(space_name))
 
 
 @contextmanager
-def show_progress(source: Accuracy, total: int | None) -> Iterator[Callable[[int], None]]:
+def show_progress(source: Accuracy, total: int | None) -> Iterator[Advance]:
     """Yields what to call with the number of accuracies evaluated; draws a bar where someone may look."""
     if not source.guided or total is None:
         yield lambda _: None
         return
-    known = f"; {source.known} of this supernet are known already" if source.known else ""
+    known = f"; {len(source.known)} of this supernet are known already" if source.known else ""
     if not sys.stderr.isatty():
         click.echo(f"evaluating up to {total} sub-networks on {source.tested} images each{known}", err=True)
         yield lambda _: None
@@ -110,39 +173,119 @@ def show_progress(source: Accuracy, total: int | None) -> Iterator[Callable[[int
         yield lambda n: bar.advance(task, n)
 
 
-def _supernet_accuracy(supernet: str, data: Path | None, threads: int | None, cache: Path) -> Accuracy:
-    from nas2edge.optional import require
-    from nas2edge.search.cache import CACHE_NAME, CachedEvaluator, digest_of_images
+def _weights_accuracy(
+    supernet: str, data: Path | None, threads: int | None, cache: Path, source: str, reevaluate: int
+) -> Accuracy:
+    """Returns the accuracy by a predictor, where one is asked for or lies beside the weights, else by the weights."""
+    from nas2edge.search.predictor import PREDICTOR_NAME
     from nas2edge.supernet.weights_file import supernet_info
 
     info = supernet_info(supernet)
+    path = info.path.with_name(PREDICTOR_NAME)
+    if source == SUPERNET or (source == AUTO and (data is not None or not path.exists())):
+        if reevaluate:
+            raise InputError(
+                "--reevaluate is how many of a predictor's best the supernet evaluates; here the supernet evaluates "
+                "all: leave it out, or fit a predictor (nas2edge predictor fit)"
+            )
+        return _supernet_accuracy(info, data, threads, cache)
+    if not path.exists():
+        raise InputError(
+            f"there is no predictor beside {info.path}; fit one: nas2edge predictor fit --supernet {supernet}"
+        )
+    return _predictor_accuracy(info, path, data, threads, cache, reevaluate)
+
+
+def _predictor_accuracy(
+    info: SupernetInfo, path: Path, data: Path | None, threads: int | None, cache: Path, reevaluate: int
+) -> Accuracy:
+    from nas2edge.search.cache import EVALUATED_NAME, digest_of_images, read_accuracies
+    from nas2edge.search.predictor import load_predictor
+
+    predictor = load_predictor(path, space=info.space, supernet_sha256=info.sha256)
+    digest = digest_of_images(data, info.images)
+    if (data is not None or reevaluate) and digest != predictor.data:
+        images = f"the images in {data}" if data is not None else "the images beside the weights"
+        raise InputError(
+            f"{path} was fitted to accuracies on other images than {images}; give those by --data, search with "
+            "--accuracy supernet, or fit it anew: nas2edge predictor fit"
+        )
+    known = read_accuracies(path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=predictor.data)
+    scores = predictor.scores[predictor.kind]
+    return Accuracy(
+        source=PREDICTOR,
+        space=info.space,
+        evaluate=predictor,
+        tested=None,
+        error=predictor.rmse,
+        note=f"{predictor.kind} on {predictor.samples} sub-networks that the supernet evaluated; cross-validated "
+        f"Kendall tau {scores.kendall_tau:.2f}",
+        supernet={"source": info.source, "sha256": info.sha256},
+        known=known,
+        predictor=predictor,
+        reevaluate=reevaluate,
+        evaluator=lambda: _cached_evaluator(info, data, threads, cache)[0],
+    )
+
+
+def _predicted(found: Reevaluated, note: str, *, asked: int) -> AccuracySource:
+    """Returns what files say of predicted accuracies."""
+    best, images = found.result.best, found.predictor.images
+    assert best.accuracy_sigma is not None
+    evaluated = sum(c.measured_accuracy is not None for c in found.result.front)
+    note += f"; {evaluated} of the front were evaluated on {images} images"
+    if asked and not found.settled:
+        note += f", and the choice still moved after {found.rounds} rounds"
+    return AccuracySource(source=PREDICTOR, error=best.accuracy_sigma, note=note, images=images)
+
+
+def _refit(predictor: Predictor, measured: Mapping[SubnetConfig, float]) -> Predictor:
+    from nas2edge.search.predictor_fit import refit_predictor
+
+    return refit_predictor(predictor, predictor.space.encode(measured), list(measured.values()))
+
+
+def _supernet_accuracy(info: SupernetInfo, data: Path | None, threads: int | None, cache: Path) -> Accuracy:
+    cached, tested = _cached_evaluator(info, data, threads, cache)
+    return Accuracy(
+        source=SUPERNET,
+        space=info.space,
+        evaluate=codes_from_evaluator(info.space, cached),
+        tested=tested,
+        error=0.0,
+        note=f"standard error on {tested} validation images",
+        supernet={"source": info.source, "sha256": info.sha256},
+        known=cached.known,
+        evaluations=100,
+    )
+
+
+def _cached_evaluator(
+    info: SupernetInfo, data: Path | None, threads: int | None, cache: Path
+) -> tuple[CachedEvaluator, int]:
+    """Returns what runs the supernet, where its accuracy is not known yet, and the number of images."""
+    from nas2edge.optional import require
+    from nas2edge.search.cache import CACHE_NAME, EVALUATED_NAME, CachedEvaluator, digest_of_images, read_accuracies
+
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 
     use_threads(threads, info.space)
-    evaluator = make_evaluator(load_supernet(supernet), data=data)
-    cached = CachedEvaluator(
-        evaluator, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest_of_images(data, info.images)
-    )
-    return Accuracy(
-        space=info.space,
-        evaluate=codes_from_evaluator(info.space, cached),
-        tested=evaluator.tested,
-        error=0.0,
-        note=f"standard error on {evaluator.tested} validation images",
-        supernet={"source": supernet, "sha256": info.sha256},
-        known=len(cached.known),
-        evaluations=100,
-    )
+    evaluator = make_evaluator(load_supernet(info.source), data=data)
+    digest = digest_of_images(data, info.images)
+    known = read_accuracies(info.path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=digest)
+    cached = CachedEvaluator(evaluator, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest, known=known)
+    return cached, evaluator.tested
 
 
 def _published_accuracy(space: SearchSpace) -> Accuracy:
-    from nas2edge.search.published import PublishedAccuracy
+    from nas2edge.search.published import SOURCE, PublishedAccuracy
     from nas2edge.spaces.published import ALPHANET
 
     accuracy = PublishedAccuracy(space)
     return Accuracy(
+        source=SOURCE,
         space=space,
         evaluate=accuracy,
         tested=None,
@@ -150,4 +293,5 @@ def _published_accuracy(space: SearchSpace) -> Accuracy:
         note=f"a curve over MACs through {len(ALPHANET)} published networks, each left out in turn; "
         f"at most {accuracy.max_error:.2f} off there, and blind to all but MACs",
         supernet=None,
+        known={},
     )

@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas2edge.errors import InputError
-from nas2edge.search.objective import Constraint
+from nas2edge.search.objective import DEVICE_METRICS, Constraint, Objective
 from nas2edge.units import parse_latency_ms
 
 if TYPE_CHECKING:
     from nas2edge.latency.table import LatencyTable
+
+OBJECTIVES = {
+    "latency": "latency_ms",
+    "energy": "energy_mj",
+    "macs": "macs",
+    "params": "params",
+    "size": "size_bytes",
+    "memory": "memory_bytes",
+}
+"""What accuracy can be traded off against, by its name on the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,7 @@ class Limits:
         alternatives: Sets of further limits, each with a sub-network of its own.
         latencies: The several values of --latency, one an alternative; none where there is but one.
         one_for_all: Whether the first alternative is all devices' limits, and the others each device's own.
+        objectives: What to trade off; None leaves it to the search.
         warnings: What is wrong with tables that are used all the same.
     """
 
@@ -33,6 +44,7 @@ class Limits:
     alternatives: tuple[tuple[Constraint, ...], ...] = ()
     latencies: tuple[float, ...] = ()
     one_for_all: bool = False
+    objectives: tuple[Objective, ...] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -54,6 +66,8 @@ def read_limits(
     devices: Sequence[str],
     latency: tuple[float, ...],
     counts: Mapping[str, int | None],
+    energy: float | None,
+    traded: Sequence[str],
     confidence: float | None,
     one_for_all: bool,
     folder: Path | None,
@@ -65,6 +79,8 @@ def read_limits(
         devices: NAME or NAME:LIMIT.
         latency: Limits in milliseconds of every device without its own; several give an alternative each.
         counts: Limits by metric that need no device.
+        energy: Limit in millijoules of every device.
+        traded: Names of `OBJECTIVES`; none leaves them to the search.
         confidence: Probability with which latencies keep their limits; None for the prediction itself.
         one_for_all: Whether to compare one sub-network for all devices with one for each.
         folder: Latency tables of the user's own.
@@ -72,9 +88,29 @@ def read_limits(
     """
     own = _device_limits(devices)
     _check_latency(latency, own, confidence=confidence, one_for_all=one_for_all)
+    _check_energy(energy, traded, own)
     tables = _load_tables(own, folder)
-    warnings = _lint(tables, folder, force=force_table)
+    loaded = {table.device.name: table for table in tables.values()}
     limits = {table.device.name: own[name] for name, table in tables.items()}
+    constraints = [Constraint(metric=name, limit=limit) for name, limit in counts.items() if limit is not None]
+    if energy is not None:
+        constraints += [Constraint(metric="energy_mj", limit=energy, device=name) for name in loaded]
+    always, alternatives = _latency_constraints(limits, latency, confidence=confidence, one_for_all=one_for_all)
+    return Limits(
+        tables=loaded,
+        constraints=(*always, *constraints),
+        alternatives=alternatives,
+        latencies=latency if len(latency) > 1 else (),
+        one_for_all=one_for_all,
+        objectives=_objectives(traded, list(loaded)),
+        warnings=_lint(tables, folder, force=force_table),
+    )
+
+
+def _latency_constraints(
+    limits: Mapping[str, float | None], latency: tuple[float, ...], *, confidence: float | None, one_for_all: bool
+) -> tuple[list[Constraint], tuple[tuple[Constraint, ...], ...]]:
+    """Returns the limits that always hold, and the alternatives."""
     margin = 0.5 if confidence is None else confidence
     by_device = {
         name: [
@@ -83,29 +119,35 @@ def read_limits(
         ]
         for name, limit in limits.items()
     }
-    counted = [Constraint(metric=name, limit=limit) for name, limit in counts.items() if limit is not None]
-    loaded = {table.device.name: table for table in tables.values()}
     if one_for_all:
-        each = tuple(some for some in by_device.values())
-        together = tuple(one for some in each for one in some)
-        return Limits(
-            tables=loaded,
-            constraints=tuple(counted),
-            alternatives=(together, *map(tuple, each)),
-            one_for_all=True,
-            warnings=warnings,
-        )
+        each = tuple(map(tuple, by_device.values()))
+        return [], (tuple(one for some in each for one in some), *each)
     always = [one for name, some in by_device.items() for one in some if limits[name] is not None or len(latency) == 1]
     if len(latency) < 2:
-        return Limits(tables=loaded, constraints=(*always, *counted), warnings=warnings)
+        return always, ()
     several = [some for name, some in by_device.items() if limits[name] is None]
-    return Limits(
-        tables=loaded,
-        constraints=(*always, *counted),
-        alternatives=tuple(zip(*several, strict=True)),
-        latencies=latency,
-        warnings=warnings,
-    )
+    return always, tuple(zip(*several, strict=True))
+
+
+def _objectives(traded: Sequence[str], devices: Sequence[str]) -> tuple[Objective, ...] | None:
+    if not traded:
+        return None
+    costs = [
+        Objective(metric=metric, direction="min", device=device)
+        for metric in dict.fromkeys(OBJECTIVES[name] for name in traded)
+        for device in (devices if metric in DEVICE_METRICS else [None])
+    ]
+    return (Objective(metric="accuracy", direction="max"), *costs)
+
+
+def _check_energy(energy: float | None, traded: Sequence[str], own: Mapping[str, float | None]) -> None:
+    if own:
+        return
+    if energy is not None:
+        raise InputError("--energy needs a device whose table states energies: --device NAME (see: nas2edge devices)")
+    for name in traded:
+        if OBJECTIVES[name] in DEVICE_METRICS:
+            raise InputError(f"--objective {name} needs a device: --device NAME (see: nas2edge devices)")
 
 
 def _device_limits(devices: Sequence[str]) -> dict[str, float | None]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas2edge.cli._search_accuracy import binomial_error
 from nas2edge.errors import InputError
 from nas2edge.files import atomic_path
 from nas2edge.search import Candidate, SearchResult
@@ -23,26 +27,56 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from nas2edge.latency.table import LatencyTable
+
 SHOWN_ROWS = 12
 
 
-def check_outputs(out: Path, front: Path, *, latencies: Sequence[float]) -> list[Path]:
-    """Returns the files of the sub-networks: `out`, or, of several limits, subnet-20ms.json and so on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """Where a search writes.
+
+    Args:
+        subnets: A file for each choice, or one of all.
+        front: The whole front.
+        report: The page; None for none.
+    """
+
+    subnets: tuple[Path, ...]
+    front: Path
+    report: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "subnet": str(self.subnets[0]),
+            "pareto": str(self.front),
+            "subnets": [str(path) for path in self.subnets],
+            "report": None if self.report is None else str(self.report),
+        }
+
+
+def check_outputs(out: Path, front: Path, report: Path | None, *, latencies: Sequence[float]) -> Outputs:
+    """Returns the files to write: of several limits, `out` becomes subnet-20ms.json and so on.
 
     Raises:
         InputError: Two files are the same, or a folder does not exist. Before the search, since that may take minutes.
     """
     labels = [format_latency(latency).replace(" ", "") for latency in latencies]
-    paths = [out.with_name(f"{out.stem}-{label}{out.suffix}") for label in labels] or [out]
-    for i, path in enumerate(paths):
-        if path.resolve() == front.resolve():
-            raise InputError(f"--out and --front are both {path}; give two files")
-        if path in paths[:i]:
+    subnets = tuple(out.with_name(f"{out.stem}-{label}{out.suffix}") for label in labels) or (out,)
+    others = {"--front": front} | ({"--report": report} if report else {})
+    for i, path in enumerate(subnets):
+        if path in subnets[:i]:
             raise InputError(f"two limits of --latency would both write {path}; give limits that differ by more")
-    for path in (*paths, front):
+    taken = {path.resolve(): "--out" for path in subnets}
+    for option, path in others.items():
+        if path.resolve() in taken:
+            raise InputError(f"{taken[path.resolve()]} and {option} are both {path}; give two files")
+        taken[path.resolve()] = option
+    for path in (*subnets, *others.values()):
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    return paths
+    return Outputs(subnets=subnets, front=front, report=report)
 
 
 def documents(result: SearchResult, origin: Origin, *, n: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -51,12 +85,43 @@ def documents(result: SearchResult, origin: Origin, *, n: int) -> tuple[list[dic
     return subnets, pareto_to_dict(result, origin)
 
 
-def write_all(files: Mapping[Path, Mapping[str, Any]]) -> None:
+def write_all(
+    outputs: Outputs,
+    subnets: Sequence[Mapping[str, Any]],
+    pareto: Mapping[str, Any],
+    *,
+    result: SearchResult,
+    tables: Mapping[str, LatencyTable],
+) -> None:
     """Writes all files in one step at the end, or none."""
+    texts = {path: _to_text(subnet) for path, subnet in zip(outputs.subnets, subnets, strict=True)}
+    texts[outputs.front] = _to_text(pareto)
+    if outputs.report is not None:
+        texts[outputs.report] = _page(outputs, pareto, result=result, tables=tables)
     with ExitStack() as stack:
-        parts = [stack.enter_context(atomic_path(path)) for path in files]
-        for part, value in zip(parts, files.values(), strict=True):
-            part.write_text(_to_text(value), encoding="utf-8")
+        parts = [stack.enter_context(atomic_path(path)) for path in texts]
+        for part, text in zip(parts, texts.values(), strict=True):
+            part.write_text(text, encoding="utf-8")
+
+
+def _page(
+    outputs: Outputs, pareto: Mapping[str, Any], *, result: SearchResult, tables: Mapping[str, LatencyTable]
+) -> str:
+    from nas2edge.report.search_page import Dominated, search_page
+
+    dominated = None
+    if result.dominated is not None and len(result.dominated):
+        columns = {(o.metric, o.device): (o.sign * result.dominated[:, i]).tolist()
+                   for i, o in enumerate(result.front.objectives)}  # fmt: skip
+        accuracy = columns.pop(("accuracy", None))
+        dominated = Dominated(accuracy=accuracy, values=columns, total=result.evaluations - len(result.front))
+    return search_page(
+        pareto,
+        tables=tables,
+        dominated=dominated,
+        subnet_path=[str(path) for path in outputs.subnets],
+        command=shlex.join(["nas2edge", *sys.argv[1:]]),
+    )
 
 
 def _to_text(value: Mapping[str, Any]) -> str:
@@ -94,15 +159,15 @@ def render(
     origin: Origin,
     *,
     seconds: float,
-    paths: Sequence[Path],
-    front: Path,
+    outputs: Outputs,
     one_for_all: bool,
 ) -> None:
     """Prints what was found, where each figure comes from, and what is next."""
     console.print(_front_table(result, origin))
-    for choice in result.choices[: len(paths)]:
+    several = len(outputs.subnets) > 1
+    for choice in result.choices[: len(outputs.subnets)]:
         subnet = choice.candidate.subnet
-        within = f" for {choice.constraints[-1].describe()}" if len(paths) > 1 else ""
+        within = f" for {choice.constraints[-1].describe()}" if several else ""
         console.print(f"chosen{within}: {subnet.id}  {summary(subnet)}", soft_wrap=True)
         _print_figures(console, choice.candidate, origin)
     if one_for_all:
@@ -111,18 +176,26 @@ def render(
         if limit.binds is False:
             console.print(f"[yellow]note:[/] {limit.describe()}", soft_wrap=True)
     console.print(_account(result, seconds=seconds), soft_wrap=True)
-    written = ", ".join(map(str, paths))
-    console.print(f"wrote: {written}, {front} ({len(result.front)} points)", soft_wrap=True)
+    written = ", ".join(map(str, outputs.subnets))
+    page = f", {outputs.report}" if outputs.report else ""
+    console.print(f"wrote: {written}, {outputs.front} ({len(result.front)} points){page}", soft_wrap=True)
     weights = "" if origin.supernet else " --supernet RUN   (weights of this space; none were used here)"
-    console.print(f"next: nas2edge export {paths[0]} --to onnx{weights}", soft_wrap=True)
+    console.print(f"next: nas2edge export {outputs.subnets[0]} --to onnx{weights}", soft_wrap=True)
 
 
 def _print_figures(console: Console, chosen: Candidate, origin: Origin) -> None:
+    error = origin.accuracy.error if chosen.accuracy_sigma is None else chosen.accuracy_sigma
     console.print(
-        f"accuracy: {chosen.accuracy:.2f} % ± {origin.accuracy.error:.2f} from {origin.accuracy.source} "
-        f"({origin.accuracy.note})",
+        f"accuracy: {chosen.accuracy:.2f} % ± {error:.2f} from {origin.accuracy.source} ({origin.accuracy.note})",
         soft_wrap=True,
     )
+    if chosen.measured_accuracy is not None and origin.accuracy.images is not None:
+        error = binomial_error(chosen.measured_accuracy, origin.accuracy.images)
+        console.print(
+            f"  evaluated: {chosen.measured_accuracy:.2f} % ± {error:.2f} by the supernet on "
+            f"{origin.accuracy.images} validation images",
+            soft_wrap=True,
+        )
     for name, table in origin.tables.items():
         console.print(f"latency on {name}: {_latency_account(chosen, name, table)}", soft_wrap=True)
     memory = "" if chosen.memory_bytes is None else f", {format_bytes(chosen.memory_bytes)} of activations at once"
@@ -147,16 +220,22 @@ def _front_table(result: SearchResult, origin: Origin) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     table.add_column(f"top-1 %\n{origin.accuracy.source}", justify="right")
+    shown = _shown(result)
+    evaluated = any(candidate.measured_accuracy is not None for candidate in shown)
+    if evaluated:
+        table.add_column("top-1 %\nsupernet", justify="right")
     for name, entry in origin.tables.items():
         table.add_column(f"{name}\n{entry.kind}", justify="right")
     for heading in ("MACs", "parameters", "input"):
         table.add_column(heading, justify="right")
     chosen = {choice.candidate.subnet for choice in result.choices}
-    for candidate in _shown(result):
+    for candidate in shown:
         latencies = [_latency(candidate, name) for name in origin.tables]
         counts = [format_count(candidate.macs), format_count(candidate.params), str(candidate.subnet.resolution)]
         marked = candidate.subnet in chosen
-        cells = ["*" if marked else "", f"{candidate.accuracy:.2f}", *latencies, *counts]
+        measured = "" if candidate.measured_accuracy is None else f"{candidate.measured_accuracy:.2f}"
+        accuracies = [f"{candidate.accuracy:.2f}", *([measured] if evaluated else [])]
+        cells = ["*" if marked else "", *accuracies, *latencies, *counts]
         table.add_row(*cells, style="bold" if marked else None)
     return table
 

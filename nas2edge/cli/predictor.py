@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,18 @@ import click
 import numpy as np
 
 from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
-from nas2edge.errors import FormatError
-from nas2edge.files import write_text
+from nas2edge.errors import InputError
 from nas2edge.optional import require
-from nas2edge.space import Codes, SubnetConfig
+from nas2edge.space import Codes, SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas2edge.latency.table import LatencyTable
+    from nas2edge.search.cache import CachedEvaluator
     from nas2edge.search.predictor import Predictor
 
-SAMPLES_NAME = "evaluated.jsonl"
+MIN_DRAWN = 50  # as many as a fit needs
 
 
 @click.group("predictor")
@@ -36,6 +38,19 @@ def command() -> None:
     "--samples", default=500, show_default=True, type=click.IntRange(min=50), help="Sub-networks to evaluate."
 )
 @click.option(
+    "--refine",
+    type=click.IntRange(min=0),
+    help="How many of the samples to draw near the front, once the others are known.  [default: a fifth]",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="Refine near the front of this latency table too, beside those of MACs and parameters; repeatable.",
+)
+@click.option("--tables", type=click.Path(path_type=Path), help="Folder of latency tables of your own.")
+@click.option(
     "--data", type=click.Path(path_type=Path), help="Images of your own.  [default: those beside the weights]"
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: the run's]")
@@ -43,66 +58,89 @@ def command() -> None:
 @threads_option
 @json_option
 def fit(
-    supernet: str, samples: int, data: Path | None, out: Path | None, seed: int, threads: int | None, as_json: bool
+    supernet: str,
+    samples: int,
+    refine: int | None,
+    devices: tuple[str, ...],
+    tables: Path | None,
+    data: Path | None,
+    out: Path | None,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Evaluate sub-networks, compare kinds of models by cross-validation, and keep the best.
 
     Writes evaluated.jsonl (a line a sub-network; a rerun goes on from it) and predictor.safetensors.
 
-    Example: nas2edge predictor fit --supernet runs/tiny --samples 500
+    Example: nas2edge predictor fit --supernet runs/tiny --samples 500 --device jetson
     """
+    from nas2edge.latency.registry import load_table
+
+    near = samples // 5 if refine is None else refine
+    if near > samples - MIN_DRAWN:
+        raise InputError(
+            f"--refine {near} of --samples {samples} leaves {samples - near} drawn over the space; expected at least "
+            f"{MIN_DRAWN}"
+        )
+    latency = {(table := load_table(name, tables=tables)).device.name: table for name in devices}
     require("torch", "PIL", extra="train", purpose="evaluating sub-networks")
+    from nas2edge.search.cache import EVALUATED_NAME, CachedEvaluator, digest_of_images
     from nas2edge.search.predictor import PREDICTOR_NAME, save_predictor
     from nas2edge.search.predictor_fit import draw_samples, fit_predictor
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 
     loaded = load_supernet(supernet)
-    use_threads(threads, loaded.info.space)
-    space, folder = loaded.info.space, out or loaded.info.path.parent
+    info = loaded.info
+    use_threads(threads, info.space)
+    folder = out or info.path.parent
     evaluator = make_evaluator(loaded, data=data)
-    codes = draw_samples(space, samples, seed=seed)
-    log = _Log(folder / SAMPLES_NAME, supernet_sha256=loaded.info.sha256)
+    digest = digest_of_images(data, info.images)
+    cached = CachedEvaluator(evaluator, folder / EVALUATED_NAME, supernet_sha256=info.sha256, data=digest)
     console = result_console(as_json=True)
-    console.print(f"{len(codes)} sub-networks to evaluate on {evaluator.tested} images; {len(log.known)} are known")
-    accuracies = []
-    for i, subnet in enumerate(space.decode(codes)):
-        if subnet not in log.known:
-            log.add(subnet, evaluator([subnet])[0])
-        accuracies.append(log.known[subnet])
-        if (i + 1) % 50 == 0:
-            console.print(f"{i + 1} of {len(codes)}")
-    predictor = fit_predictor(
-        space, codes, accuracies, supernet_sha256=loaded.info.sha256, images=evaluator.tested, seed=seed
-    )
+    drawn = info.space.decode(draw_samples(info.space, samples - near, seed=seed))
+    console.print(f"{samples} sub-networks to evaluate on {evaluator.tested} images; {len(cached.known)} are known")
+    known: dict[SubnetConfig, float] = {}
+    for subnet in drawn:
+        (known[subnet],) = cached([subnet])
+        if len(known) % 50 == 0:
+            console.print(f"{len(known)} of {samples}")
+    about: dict[str, Any] = {"supernet_sha256": info.sha256, "images": evaluator.tested, "data": digest, "seed": seed}
+    if near:
+        known = _refined(info.space, known, cached, latency, near, about, console)
+    codes, accuracies = info.space.encode(known), list(known.values())
+    predictor = fit_predictor(info.space, codes, accuracies, **about)
     save_predictor(folder / PREDICTOR_NAME, predictor)
     _report(predictor, codes, accuracies, folder / PREDICTOR_NAME, as_json=as_json)
 
 
-class _Log:
-    """Evaluated sub-networks on disk, a line each, so that nothing is evaluated twice."""
+def _refined(
+    space: SearchSpace,
+    known: Mapping[SubnetConfig, float],
+    evaluate: CachedEvaluator,
+    latency: Mapping[str, LatencyTable],
+    budget: int,
+    about: Mapping[str, Any],
+    console: Console,
+) -> dict[SubnetConfig, float]:
+    """Evaluates sub-networks near the front, and says how the front moved."""
+    from nas2edge.search.predictor_fit import fit_predictor, refit_predictor
+    from nas2edge.search.process_fit import fit_process
+    from nas2edge.search.refine import refine
 
-    def __init__(self, path: Path, *, supernet_sha256: str) -> None:
-        self._path, self._sha256 = path, supernet_sha256
-        self._lines: list[str] = []
-        self.known: dict[SubnetConfig, float] = {}
-        if not path.exists():
-            return
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                raw = json.loads(line)
-                if raw["supernet"] == supernet_sha256:
-                    self.known[SubnetConfig.from_dict(raw["subnet"])] = float(raw["accuracy"])
-                    self._lines.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as err:
-                raise FormatError(f"{path} does not read ({err!r}); remove it to evaluate anew") from err
+    first = fit_predictor(space, space.encode(known), list(known.values()), **about, kinds={"gp": fit_process})
 
-    def add(self, subnet: SubnetConfig, accuracy: float) -> None:
-        """Remembers one and writes all."""
-        self.known[subnet] = accuracy
-        line = {"supernet": self._sha256, "subnet": subnet.to_dict(), "accuracy": round(accuracy, 4)}
-        self._lines.append(json.dumps(line, separators=(",", ":")))
-        write_text(self._path, "\n".join(self._lines) + "\n")
+    def refit(accuracies: Mapping[SubnetConfig, float]) -> Predictor:
+        return refit_predictor(first, space.encode(accuracies), list(accuracies.values()))
+
+    refined = refine(space, known, evaluate=evaluate, fit=refit, latency=latency, budget=budget, seed=about["seed"])
+    path = ", ".join(f"{value:.3f}" for value in refined.moved)
+    end = "stands still" if refined.still else "still moved when all samples were spent"
+    console.print(
+        f"{len(refined.known) - len(known)} sub-networks near the front; by rounds, it moved by {path} points: it {end}"
+    )
+    return dict(refined.known)
 
 
 def _report(predictor: Predictor, codes: Codes, accuracies: Sequence[float], path: Path, *, as_json: bool) -> None:

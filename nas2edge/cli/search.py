@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console, threads_option
-from nas2edge.cli._search_accuracy import DEFAULT_SUPERNET, Accuracy, find_accuracy, show_progress
-from nas2edge.cli._search_limits import Limits, parse_latencies, read_limits
-from nas2edge.cli._search_output import check_outputs, documents, one_for_all_to_dict, render, write_all
+from nas2edge.cli._search_accuracy import AUTO, DEFAULT_SUPERNET, SOURCES, Accuracy, find_accuracy
+from nas2edge.cli._search_limits import OBJECTIVES, Limits, parse_latencies, read_limits
+from nas2edge.cli._search_output import Outputs, check_outputs, documents, one_for_all_to_dict, render, write_all
 from nas2edge.search import SearchResult, search
-from nas2edge.search.pareto_file import Origin, TableSource
-from nas2edge.search.restrict import forbid_se, parse_fixed, restrict
+from nas2edge.search.pareto_file import AccuracySource, Origin, TableSource
+from nas2edge.search.restrict import forbid_operations, parse_fixed, parse_forbidden, restrict
 from nas2edge.search.run import NAMES
-from nas2edge.units import parse_bytes, parse_count
+from nas2edge.units import parse_bytes, parse_count, parse_energy_mj
 
 _PATH = click.Path(path_type=Path)
 
@@ -37,6 +36,18 @@ _PATH = click.Path(path_type=Path)
     help="Limit of the activations held at once, in fp32 and one image, such as 4MB.",
 )
 @click.option(
+    "--energy",
+    type=Quantity("ENERGY", parse_energy_mj),
+    help="Limit of the energy of a run on every device, such as 5mJ; their tables must state energies.",
+)
+@click.option(
+    "--objective",
+    "traded",
+    multiple=True,
+    type=click.Choice(list(OBJECTIVES)),
+    help="What to trade accuracy off against; repeatable.  [default: latency on every device, else MACs]",
+)
+@click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     help="Probability with which latencies keep their limits.  [default: the prediction itself does]",
@@ -55,12 +66,32 @@ _PATH = click.Path(path_type=Path)
     help="Fix a choice: resolution=224, depth.2=3, kernel_size=3; repeatable.",
 )
 @click.option(
-    "--forbid", type=click.Choice(["se"]), help="Refuse squeeze-and-excitation, which some accelerators lack."
+    "--forbid",
+    "forbids",
+    multiple=True,
+    metavar="OP|GENE=VALUE",
+    help="Do without a choice, or refuse an operation (se, swish, relu, hsigmoid): kernel_size=5; repeatable.",
 )
 @click.option("--supernet", help=f"Weights to search: a run's folder or file.  [default: {DEFAULT_SUPERNET}]")
 @click.option("--space", "space_name", help="Search a space without weights: attentivenas.")
 @click.option("--tables", type=_PATH, help="Folder of latency tables of your own.")
 @click.option("--force-table", is_flag=True, help="Use latency tables that fail lint (see: nas2edge tables lint).")
+@click.option(
+    "--accuracy",
+    "accuracy_source",
+    type=click.Choice(SOURCES),
+    default=AUTO,
+    show_default=True,
+    help="What gives accuracies: a predictor beside the weights, or the supernet itself; auto: a predictor, if any.",
+)
+@click.option(
+    "--reevaluate",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Evaluate the N best that a predictor finds on the supernet, and fit it anew, until they stand.",
+)
 @click.option("--data", type=_PATH, help="Validation images of your own for --supernet.")
 @click.option(
     "--cache", type=_PATH, help="Folder for measured accuracies, from which a rerun goes on.  [default: --out's]"
@@ -79,6 +110,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--front", type=_PATH, default=Path("pareto.json"), show_default=True, help="All sub-networks worth a choice."
 )
+@click.option("--report", type=_PATH, help="A page of the search that opens offline, such as report.html.")
 @json_option  # fmt: skip
 def command(
     devices: tuple[str, ...],
@@ -87,14 +119,18 @@ def command(
     params: int | None,
     size: int | None,
     memory: int | None,
+    energy: float | None,
+    traded: tuple[str, ...],
     confidence: float | None,
     one_for_all: bool,
     fixes: tuple[str, ...],
-    forbid: str | None,
+    forbids: tuple[str, ...],
     supernet: str | None,
     space_name: str | None,
     tables: Path | None,
     force_table: bool,
+    accuracy_source: str,
+    reevaluate: int,
     data: Path | None,
     cache: Path | None,
     threads: int | None,
@@ -105,6 +141,7 @@ def command(
     seed: int,
     out: Path,
     front: Path,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Find the most accurate sub-network that keeps the limits, and the whole trade-off beside it.
@@ -121,6 +158,8 @@ def command(
         devices=devices,
         latency=latency or (),
         counts={"macs": macs, "params": params, "size_bytes": size, "memory_bytes": memory},
+        energy=energy,
+        traded=traded,
         confidence=confidence,
         one_for_all=one_for_all,
         folder=tables,
@@ -128,37 +167,46 @@ def command(
     )
     for warning in limits.warnings:
         result_console(as_json=True).print(f"warning: {warning}", markup=False)
-    paths = check_outputs(out, front, latencies=limits.latencies)
-    fixed = parse_fixed(fixes)
+    outputs = check_outputs(out, front, report, latencies=limits.latencies)
+    fixed, (operations, forbidden) = parse_fixed(fixes), parse_forbidden(forbids)
     source = find_accuracy(
-        supernet=supernet, space_name=space_name, data=data, threads=threads, cache=cache or out.parent
+        supernet=supernet,
+        space_name=space_name,
+        data=data,
+        threads=threads,
+        cache=cache or out.parent,
+        source=accuracy_source,
+        reevaluate=reevaluate,
     )
-    if forbid:
-        forbid_se(restrict(source.space, fixed).inner)
-    with show_progress(source, evaluations or source.evaluations) as advance:
-        result = search(
+    forbid_operations(restrict(source.space, fixed, forbidden).inner, operations)
+    result, stated = source.find(
+        lambda accuracy: search(
             source.space,
-            accuracy=source.metric(advance),
+            accuracy=accuracy,
             latency=limits.tables,
             constraints=limits.constraints,
             alternatives=limits.alternatives,
+            objectives=limits.objectives,
             fixed=fixed,
+            forbidden=forbidden,
             algorithm=algorithm,
             evaluations=evaluations or source.evaluations,
             population=population,
             seed=seed,
             guided=source.guided,
             resume=resume,
-        )
-    _report(result, source, limits, paths, front, seconds=time.perf_counter() - started, as_json=as_json)
+        ),
+        evaluations=evaluations,
+    )
+    _report(result, stated, source, limits, outputs, seconds=time.perf_counter() - started, as_json=as_json)
 
 
 def _report(
     result: SearchResult,
+    stated: AccuracySource,
     source: Accuracy,
     limits: Limits,
-    paths: Sequence[Path],
-    front: Path,
+    outputs: Outputs,
     *,
     seconds: float,
     as_json: bool,
@@ -166,18 +214,18 @@ def _report(
     """Writes the files, then says what was found."""
     origin = Origin(
         space=source.space,
-        accuracy=source.stated(result.best.accuracy),
+        accuracy=stated,
         tables={name: TableSource(kind=table.kind, digest=table.digest) for name, table in limits.tables.items()},
         supernet=source.supernet,
     )
-    subnets, pareto = documents(result, origin, n=len(paths))
-    write_all({**dict(zip(paths, subnets, strict=True)), front: pareto})
+    subnets, pareto = documents(result, origin, n=len(outputs.subnets))
+    write_all(outputs, subnets, pareto, result=result, tables=limits.tables)
     if as_json:
         value = {
             "format": "nas2edge.search",
             "version": 1,
             "seconds": round(seconds, 3),
-            "files": {"subnet": str(paths[0]), "pareto": str(front), "subnets": [str(path) for path in paths]},
+            "files": outputs.to_dict(),
             "subnet": subnets[0],
             "subnets": subnets,
             "one_for_all": one_for_all_to_dict(result) if limits.one_for_all else None,
@@ -185,6 +233,6 @@ def _report(
         }
         echo_json(value)
     render(
-        result_console(as_json=as_json), result, origin, seconds=seconds, paths=paths, front=front,
+        result_console(as_json=as_json), result, origin, seconds=seconds, outputs=outputs,
         one_for_all=limits.one_for_all,
     )  # fmt: skip

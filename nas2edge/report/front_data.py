@@ -17,11 +17,12 @@ from nas2edge.units import format_count, format_latency
 
 FORMAT, VERSION = "nas2edge.pareto", 1
 UNITS = {"latency_ms": "ms", "energy_mj": "mJ"}
-TITLES = {"latency_ms": "latency", "energy_mj": "energy", "macs": "MACs", "params": "parameters"}
+TITLES = {"latency_ms": "latency", "energy_mj": "energy", "macs": "MACs", "params": "parameters",
+          "size_bytes": "model size in bytes", "memory_bytes": "activation memory in bytes"}  # fmt: skip
 MEASURED, ESTIMATED, EXACT = "measured", "estimated", "exact"
 ACCURACY_ORIGINS = {"supernet": MEASURED, "predictor": ESTIMATED, "published-points": ESTIMATED}
 
-_SUFFIXES = ("_sigma_ms", "_sigma_mj", "_share", "_sigma")
+_SUFFIXES = ("_sigma_ms", "_sigma_mj", "_share", "_sigma", "_accuracy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +33,13 @@ class Axis:
         metric: Its key in the document, such as "latency_ms" or "macs".
         device: The device of a metric that has one.
         origin: "measured", "derived", "estimated" or "exact".
-        limit: The greatest value allowed, if the search had such a limit.
+        limits: The greatest values allowed, ascending; several where there is a choice for each, none without a limit.
     """
 
     metric: str
     device: str | None
     origin: str
-    limit: float | None = None
+    limits: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:
@@ -107,8 +108,18 @@ def check_document(pareto: Mapping[str, Any]) -> None:
                               "nas2edge search")  # fmt: skip
     for i, point in enumerate(pareto["points"]):
         _check_point(point, where=f"pareto.json: points[{i}]")
-    if pareto["best"] not in [point["id"] for point in pareto["points"]]:
+    ids = {point["id"] for point in pareto["points"]}
+    if pareto["best"] not in ids:
         raise FormatError(f"pareto.json: 'best' is {_short(pareto['best'])}, which is the id of no point")
+    for i, choice in enumerate(pareto.get("choices") or []):
+        if (
+            not isinstance(choice, dict)
+            or choice.get("id") not in ids
+            or not isinstance(choice.get("constraints"), list)
+        ):
+            raise FormatError(
+                f"pareto.json: choices[{i}] is {_short(choice)}; expected the id of a point, and its constraints"
+            )
     shapes = {tuple((gene.field, gene.index) for gene in _flat(point["subnet"])) for point in pareto["points"]}
     if len(shapes) > 1:
         raise FormatError("pareto.json: the sub-networks of its points have different fields; expected one space")
@@ -140,9 +151,16 @@ def axes_of(pareto: Mapping[str, Any]) -> list[Axis]:
         *((name, device) for device, values in first["devices"].items() for name in values),
         *((name, None) for name in first),
     ]
-    limits = {(entry.get("metric"), entry.get("device")): entry.get("limit") for entry in pareto["constraints"]}
+    limits: dict[tuple[Any, Any], set[float]] = {}
+    for entry in pareto["constraints"]:
+        limits.setdefault((entry.get("metric"), entry.get("device")), set()).add(entry["limit"])
     axes = [
-        Axis(metric=metric, device=device, origin=_origin(pareto, device), limit=limits.get((metric, device)))
+        Axis(
+            metric=metric,
+            device=device,
+            origin=_origin(pareto, device),
+            limits=tuple(sorted(limits.get((metric, device), ()))),
+        )
         for metric, device in dict.fromkeys(keys)
         if isinstance(metric, str) and metric != "accuracy" and not metric.endswith(_SUFFIXES)
     ]
@@ -161,15 +179,26 @@ def genes_of(pareto: Mapping[str, Any], space: SearchSpace | None) -> list[Gene]
     return [Gene(field=gene.field, index=gene.index, choices=choices(gene)) for gene in genes]
 
 
-def thinned(points: Sequence[Mapping[str, Any]], best: str, most: int) -> list[Mapping[str, Any]]:
-    """Returns at most `most` points at even steps, the best one among them."""
+def choices_of(pareto: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the choices of the document with their limits: where it lists none, the best point within all limits."""
+    choices = pareto.get("choices")
+    return list(choices) if choices else [{"id": pareto["best"], "constraints": pareto["constraints"]}]
+
+
+def chosen_ids(pareto: Mapping[str, Any]) -> list[str]:
+    """Returns the ids of the chosen points, each once, the best first."""
+    return list(dict.fromkeys([pareto["best"], *(choice["id"] for choice in choices_of(pareto))]))
+
+
+def thinned(points: Sequence[Mapping[str, Any]], chosen: Sequence[str], most: int) -> list[Mapping[str, Any]]:
+    """Returns at most `most` points at even steps, the chosen ones among them."""
     if len(points) <= most:
         return list(points)
-    kept = {round(i * (len(points) - 1) / (most - 1)) for i in range(most)}
-    chosen = next(i for i, point in enumerate(points) if point["id"] == best)
-    if chosen not in kept:
-        kept = kept - {min(kept, key=lambda i: abs(i - chosen))} | {chosen}
-    return [points[i] for i in sorted(kept)]
+    kept = {i for i, point in enumerate(points) if point["id"] in chosen}
+    even = {round(i * (len(points) - 1) / (most - 1)) for i in range(most)} - kept
+    # Of the even steps, those nearest to a chosen point make place for it.
+    by_distance = sorted(even, key=lambda i: min((abs(i - j) for j in kept), default=0), reverse=True)
+    return [points[i] for i in sorted(kept | set(by_distance[: most - len(kept)]))]
 
 
 def is_staircase(values: Sequence[tuple[float, float]]) -> bool:

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,6 +32,8 @@ from nas2edge.report.front_data import (
     Gene,
     axes_of,
     check_document,
+    choices_of,
+    chosen_ids,
     document_space,
     genes_of,
     is_staircase,
@@ -101,7 +104,7 @@ def search_page(
     tables: Mapping[str, LatencyTable] | None = None,
     convergence: Convergence | None = None,
     dominated: Dominated | None = None,
-    subnet_path: str = "subnet.json",
+    subnet_path: str | Sequence[str] = "subnet.json",
     command: str = "",
 ) -> str:
     """Returns the page of a search as one HTML text.
@@ -112,7 +115,8 @@ def search_page(
             not the one that the search used, gets a note instead.
         convergence: The search's course; by default what the document has under "convergence", if anything.
         dominated: Points to draw faintly; at most `MAX_DOMINATED` of them, at even steps, are drawn.
-        subnet_path: Where the chosen sub-network was written, for the command to go on.
+        subnet_path: Where the chosen sub-network was written, for the command to go on; several for several choices,
+            in the document's order.
         command: The command that searched, for the reader to repeat.
 
     Raises:
@@ -123,7 +127,8 @@ def search_page(
     """
     check_document(pareto)
     space = document_space(pareto)
-    points = thinned(pareto["points"], pareto["best"], MAX_POINTS)
+    points = thinned(pareto["points"], chosen_ids(pareto), MAX_POINTS)
+    ids = [point["id"] for point in points]
     axes = axes_of(pareto)
     if not axes:
         raise FormatError("pareto.json: its points share no metric beside accuracy; expected latency_ms or macs")
@@ -139,12 +144,13 @@ def search_page(
         "blocks": blocks["names"],
         "devices": blocks["devices"],
         "statuses": STATUSES,
-        "best": [point["id"] for point in points].index(pareto["best"]),
+        "best": ids.index(pareto["best"]),
+        "choices": _choices(pareto, ids, axes, [subnet_path] if isinstance(subnet_path, str) else list(subnet_path)),
         "total": len(pareto["points"]),
         "convergence": _convergence(convergence, pareto),
         "dominated": _dominated(dominated, axes),
         "facts": _facts(pareto, axes),
-        "export": {"subnet": subnet_path, "weights": bool(pareto.get("supernet")), "command": command},
+        "export": {"weights": bool(pareto.get("supernet")), "command": command},
         "subnet_file": {
             "supernet": pareto.get("supernet"),
             "device": next(iter(pareto["devices"]), None),
@@ -176,10 +182,23 @@ def _axis(axis: Axis, pareto: Mapping[str, Any]) -> dict[str, Any]:
         "title": axis.title,
         "unit": axis.unit,
         "origin": axis.origin,
-        "limit": axis.limit,
-        "limit_text": "" if axis.limit is None else axis.format(axis.limit),
+        "limits": [[limit, axis.format(limit)] for limit in axis.limits],
         "staircase": is_staircase(values),
     }
+
+
+def _choices(
+    pareto: Mapping[str, Any], ids: Sequence[str], axes: Sequence[Axis], files: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Returns each chosen point with its limits and the file that it was written to, "" where it was not."""
+    return [
+        {
+            "point": ids.index(entry["id"]),
+            "limits": [_limit(limit, axes) for limit in entry["constraints"]],
+            "file": files[i] if i < len(files) else "",
+        }
+        for i, entry in enumerate(choices_of(pareto))
+    ]
 
 
 def _point(
@@ -189,6 +208,7 @@ def _point(
         "id": point["id"],
         "accuracy": _rounded(point["accuracy"]),
         "error": _rounded(point.get("accuracy_sigma", pareto["accuracy"].get("error"))),
+        "measured": _measured(point.get("measured_accuracy"), pareto["accuracy"].get("images")),
         "source": point.get("accuracy_source"),
         "origin": _accuracy_origin(point.get("accuracy_source", pareto["accuracy"].get("source"))),
         "values": [_rounded(axis.value(point)) for axis in axes],
@@ -196,6 +216,13 @@ def _point(
         "shares": [_rounded(point["devices"].get(name, {}).get("measured_share")) for name in pareto["devices"]],
         "genes": [gene.value(point["subnet"]) for gene in genes],
     }
+
+
+def _measured(accuracy: Any, images: Any) -> list[Any] | None:
+    """What the supernet gave for a point whose accuracy is predicted: the accuracy and its standard error."""
+    if accuracy is None:
+        return None
+    return [_rounded(accuracy), _rounded(math.sqrt(accuracy * (100.0 - accuracy) / images)) if images else None]
 
 
 def _blocks(
@@ -311,12 +338,16 @@ def _title(pareto: Mapping[str, Any]) -> str:
 
 def _lead(pareto: Mapping[str, Any], axes: Sequence[Axis]) -> str:
     n = len(pareto["points"])
-    limits = [f"{axis.title} ≤ {axis.format(axis.limit)}" for axis in axes if axis.limit is not None]
+    limits = [f"{axis.title} ≤ {axis.format(axis.limits[-1])}" for axis in axes if axis.limits]
     within = f" within {' and '.join(limits)}" if limits else ""
     found = "One sub-network is" if n == 1 else f"{n:,} sub-networks are"
+    n = len(chosen_ids(pareto))
+    chosen = (
+        "The most accurate one is chosen" if n == 1 else f"{n} are chosen, each the most accurate one of its limits"
+    )
     return (
         f"{found} worth a choice{within}: no other that was found is better in every respect. "
-        "The most accurate one is chosen; select any other to see it."
+        f"{chosen}; select any other to see it."
     )
 
 

@@ -1,9 +1,12 @@
 """Accuracies that were measured, on disk, so that a search that was cut short loses nothing: a line of JSON each.
 
-A line holds what the accuracy depends on: the supernet (sha256 of its weights), the sub-network's id, and the images
-(a digest). As a search with equal options proposes the same sub-networks again, it goes on where it was.
+A line holds what the accuracy depends on: the supernet (the first 16 digits of its weights' sha256), the images (a
+digest), and the sub-network. As a search with equal options proposes the same sub-networks again, it goes on where it
+was. The file that a predictor was fitted to (`evaluated.jsonl`, beside the weights) is of the same form, so that what
+it holds is known to every search of that supernet.
 
->>> cached = CachedEvaluator(evaluator, Path("accuracies.jsonl"), supernet_sha256=sha256, data=digest)
+>>> known = read_accuracies(Path("runs/tiny/evaluated.jsonl"), supernet_sha256=sha256, data=digest)
+>>> cached = CachedEvaluator(evaluator, Path("accuracies.jsonl"), supernet_sha256=sha256, data=digest, known=known)
 >>> cached([space.smallest()])
 """
 
@@ -11,14 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from nas2edge.errors import FormatError, InputError
+from nas2edge.errors import FormatError, InputError, SubnetError
 from nas2edge.space import SubnetConfig
 
-CACHE_NAME = "accuracies.jsonl"
+CACHE_NAME, EVALUATED_NAME = "accuracies.jsonl", "evaluated.jsonl"
+"""Where a search keeps what it measured; what a predictor was fitted to."""
 
 _BLOCK = 1 << 20
 
@@ -32,9 +36,10 @@ class CachedEvaluator:
         path: The file; it is made with the first accuracy.
         supernet_sha256: Of the weights.
         data: Digest of the images.
+        known: What was measured elsewhere with these weights and images; it is not written again.
 
     Attributes:
-        known: Accuracies by id of the sub-network.
+        known: Accuracies that were measured.
 
     Raises:
         FormatError: The file is there and does not read.
@@ -47,28 +52,39 @@ class CachedEvaluator:
         *,
         supernet_sha256: str,
         data: str,
+        known: Mapping[SubnetConfig, float] | None = None,
     ) -> None:
         self._evaluator, self._path = evaluator, path
-        self._key = {"supernet": supernet_sha256, "data": data}
-        self.known = _read(path, self._key)
+        self._key = _key(supernet_sha256, data)
+        self.known = {**(known or {}), **_read(path, self._key, repair=True)}
 
     def __call__(self, subnets: Sequence[SubnetConfig]) -> list[float]:
         """Returns the accuracy of each sub-network, in percent."""
         accuracies = []
         for subnet in subnets:
-            if subnet.id not in self.known:
+            if subnet not in self.known:
                 (accuracy,) = self._evaluator([subnet])
-                self.known[subnet.id] = float(accuracy)
-                self._append({**self._key, "subnet": subnet.id, "accuracy": float(accuracy)})
-            accuracies.append(self.known[subnet.id])
+                # A share of any number of images that fits into memory, without the noise of float32.
+                self.known[subnet] = round(float(accuracy), 6)
+                self._append({**self._key, "subnet": subnet.to_dict(), "accuracy": self.known[subnet]})
+            accuracies.append(self.known[subnet])
         return accuracies
 
-    def _append(self, entry: dict[str, str | float]) -> None:
+    def _append(self, entry: dict[str, Any]) -> None:
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         except OSError as err:
             raise InputError(f"cannot write {self._path}: {err.strerror}; choose another folder by --cache") from err
+
+
+def read_accuracies(path: Path, *, supernet_sha256: str, data: str) -> dict[SubnetConfig, float]:
+    """Returns the accuracies in a file that were measured with these weights on these images; none if there is no file.
+
+    Raises:
+        FormatError: The file does not read.
+    """
+    return _read(path, _key(supernet_sha256, data), repair=False)
 
 
 def digest_of_images(*sources: Path | None) -> str:
@@ -93,7 +109,11 @@ def _digest(source: Path) -> bytes:
     return digest.digest()
 
 
-def _read(path: Path, key: dict[str, str]) -> dict[str, float]:
+def _key(supernet_sha256: str, data: str) -> dict[str, str]:
+    return {"supernet": supernet_sha256[:16], "data": data}
+
+
+def _read(path: Path, key: dict[str, str], *, repair: bool) -> dict[SubnetConfig, float]:
     if not path.exists():
         return {}
     try:
@@ -103,14 +123,16 @@ def _read(path: Path, key: dict[str, str]) -> dict[str, float]:
     lines = text.splitlines()
     if text and not text.endswith("\n"):
         # The last line was cut short when a search was killed: that one accuracy is measured again.
-        _drop_last_line(path, lines.pop())
-    known: dict[str, float] = {}
+        torn = lines.pop()
+        if repair:
+            _drop_last_line(path, torn)
+    known: dict[SubnetConfig, float] = {}
     for i, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             if {name: entry[name] for name in key} == key:
-                known[entry["subnet"]] = float(entry["accuracy"])
-        except (ValueError, KeyError, TypeError) as err:
+                known[SubnetConfig.from_dict(entry["subnet"])] = float(entry["accuracy"])
+        except (ValueError, KeyError, TypeError, SubnetError) as err:
             raise FormatError(f"{path}, line {i} does not read ({err!r}); remove the file to measure anew") from err
     return known
 

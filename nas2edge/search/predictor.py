@@ -1,8 +1,9 @@
 """Accuracy of sub-networks from a small model, fitted to sub-networks that a supernet was evaluated on.
 
-A predictor is a few fits of one kind of model, each on another part of the samples; it predicts their mean. Its error
-has two parts: what cross-validation found, and how far the fits disagree on this sub-network. Predicting needs NumPy
-only, and the file (safetensors, no pickle) names the supernet by its hash, so that it cannot serve another.
+A predictor is a Gaussian process, or a few fits of one other kind of model, each on another part of the samples, whose
+mean it predicts. The process knows its error; that of the others has two parts: what cross-validation found, and how
+far the fits disagree on this sub-network. Predicting needs NumPy only, and the file (safetensors, no pickle) names the
+supernet by its hash, so that it cannot serve another.
 
 >>> predictor = load_predictor(Path("predictor.safetensors"), space=space, supernet_sha256=sha256)  # doctest: +SKIP
 >>> accuracies, sigmas = predictor.predict(codes)  # doctest: +SKIP
@@ -26,9 +27,10 @@ from nas2edge.errors import FormatError, InputError
 from nas2edge.files import atomic_path
 from nas2edge.space import Codes, SearchSpace
 
-FORMAT, VERSION = "nas2edge.predictor", 1
+FORMAT, VERSION = "nas2edge.predictor", 2
 PREDICTOR_NAME = "predictor.safetensors"
 
+_BLOCK = 4096
 _ANEW = "fit it anew: nas2edge predictor fit"
 
 Array = npt.NDArray[np.float64]
@@ -153,6 +155,46 @@ class Boosting(Model):
 
 
 @final
+@dataclass(frozen=True, slots=True, eq=False)
+class Process(Model):
+    """A Gaussian process with one length scale a feature (Rasmussen and Williams 2006, sections 2.2 and 5.1).
+
+    Args:
+        inputs: Features of the samples, each divided by its length scale: shape (n, f).
+        scales: The length scales: shape (f,).
+        weights: What each sample's kernel adds: shape (n,).
+        settings: Mean, signal variance and noise variance of the accuracies, and what its standard errors must be
+            multiplied by to agree with cross-validation: shape (4,).
+    """
+
+    inputs: Array
+    scales: Array
+    weights: Array
+    settings: Array
+    kind = "gp"
+
+    def predict(self, features: Array) -> Array:
+        """Returns accuracies (n,) of features (n, f)."""
+        total = np.empty(len(features))
+        for start in range(0, len(features), _BLOCK):
+            block = features[start : start + _BLOCK] / self.scales
+            total[start : start + _BLOCK] = gaussian(block, self.inputs) @ self.weights
+        return np.asarray(self.settings[0] + self.settings[1] * total)
+
+    def errors(self, features: Array) -> Array:
+        """Returns one-sigma errors (n,) of what an evaluation would give, in points."""
+        _, signal, noise, factor = self.settings
+        between = signal * gaussian(features / self.scales, self.inputs)
+        kernel = signal * gaussian(self.inputs, self.inputs) + noise * np.eye(len(self.inputs))
+        known = (between * np.linalg.solve(kernel, between.T).T).sum(axis=1)
+        return np.asarray(factor * np.sqrt(np.maximum(signal - known, 0.0) + noise))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Returns what the model consists of."""
+        return {name: getattr(self, name) for name in ("inputs", "scales", "weights", "settings")}
+
+
+@final
 class Features:
     """What models see of a sub-network: its genes that vary, scaled to 0..1, and the logarithms of MACs and parameters.
 
@@ -184,10 +226,11 @@ class Predictor:
     Args:
         space: The space.
         supernet_sha256: Of the weights that the samples were evaluated with.
-        models: Fits of one kind on different parts of the samples.
+        models: Fits of one kind on different parts of the samples; one `Process`, on all.
         scores: Of every kind that was compared; this one's is the best.
         samples: Sub-networks that were evaluated.
         images: Validation images that they were evaluated on.
+        data: Digest of these images, and of those that recalibrate (`cache.digest_of_images`).
     """
 
     space: SearchSpace
@@ -196,6 +239,7 @@ class Predictor:
     scores: Mapping[str, Scores]
     samples: int
     images: int
+    data: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_features", Features(self.space))
@@ -212,13 +256,27 @@ class Predictor:
 
     def __call__(self, codes: Codes) -> Array:
         """Returns the accuracies (n,) of a population, in percent."""
-        return self.predict(codes)[0]
+        features: Array = self._features(codes)  # type: ignore[attr-defined]
+        return np.asarray(np.mean([model.predict(features) for model in self.models], axis=0))
 
     def predict(self, codes: Codes) -> tuple[Array, Array]:
-        """Returns the accuracies (n,) of a population, in percent, and their one-sigma errors (n,) in points."""
+        """Returns the accuracies (n,) of a population, in percent, and their one-sigma errors (n,) in points.
+
+        The errors are those against an evaluation on the images, whose own noise they include.
+        """
         features: Array = self._features(codes)  # type: ignore[attr-defined]
+        if isinstance(model := self.models[0], Process):
+            return model.predict(features), model.errors(features)
         each = np.stack([model.predict(features) for model in self.models])
         return each.mean(axis=0), np.sqrt(self.rmse**2 + each.var(axis=0))
+
+
+def gaussian(a: Array, b: Array) -> Array:
+    """Returns exp(-|x - y|^2 / 2) of all pairs of rows: shapes (n, f) and (m, f) to (n, m)."""
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * (a @ b.T)
+    np.maximum(squared, 0.0, out=squared)
+    squared *= -0.5
+    return np.asarray(np.exp(squared, out=squared))
 
 
 def quadratic(features: Array) -> Array:
@@ -251,6 +309,7 @@ def save_predictor(path: Path, predictor: Predictor) -> None:
         "scores": {kind: asdict(scores) for kind, scores in predictor.scores.items()},
         "samples": predictor.samples,
         "images": predictor.images,
+        "data": predictor.data,
     }
     with atomic_path(path) as part:
         save_file(arrays, part, metadata={"nas2edge": json.dumps(notes)})
@@ -271,16 +330,18 @@ def load_predictor(path: Path, *, space: SearchSpace, supernet_sha256: str) -> P
             f"{path} was fitted for other weights (sha256 {notes['supernet_sha256'][:12]}..., expected "
             f"{supernet_sha256[:12]}...); {_ANEW}"
         )
-    models = tuple(_model(notes["kind"], arrays, f"{i}.") for i in range(notes["models"]))
-    scores = {kind: Scores(**raw) for kind, raw in notes["scores"].items()}
-    return Predictor(
-        space=space,
-        supernet_sha256=supernet_sha256,
-        models=models,
-        scores=scores,
-        samples=notes["samples"],
-        images=notes["images"],
-    )
+    try:
+        return Predictor(
+            space=space,
+            supernet_sha256=supernet_sha256,
+            models=tuple(_model(notes["kind"], arrays, f"{i}.") for i in range(notes["models"])),
+            scores={kind: Scores(**raw) for kind, raw in notes["scores"].items()},
+            samples=notes["samples"],
+            images=notes["images"],
+            data=notes["data"],
+        )
+    except (KeyError, TypeError, AttributeError) as err:
+        raise FormatError(f"{path} is incomplete ({err!r}); {_ANEW}") from err
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -306,6 +367,8 @@ def _model(kind: str, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Mo
         return Perceptron(_numbered(own, "weight", n), _numbered(own, "bias", n))
     if kind == Boosting.kind:
         return Boosting(**own)
+    if kind == Process.kind:
+        return Process(**own)
     raise FormatError(f"a predictor of kind {kind!r} is unknown to this version of nas2edge")
 
 

@@ -1,6 +1,7 @@
 """Fitting of accuracy predictors: kinds of models compared by cross-validation, the best one kept.
 
-Gradient boosting and the perceptron are scikit-learn's; ridge regression needs NumPy only. All three predict in NumPy.
+Gradient boosting and the perceptron are scikit-learn's; ridge regression and the Gaussian process (`process_fit`) need
+NumPy only. All predict in NumPy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,20 @@ from nas2edge.additive import AdditiveMetric
 from nas2edge.budget import BudgetSampler
 from nas2edge.costs import count_macs
 from nas2edge.errors import InputError
-from nas2edge.search.predictor import Array, Boosting, Features, Model, Perceptron, Predictor, Ridge, Scores, quadratic
+from nas2edge.optional import require
+from nas2edge.search.predictor import (
+    Array,
+    Boosting,
+    Features,
+    Model,
+    Perceptron,
+    Predictor,
+    Process,
+    Ridge,
+    Scores,
+    quadratic,
+)
+from nas2edge.search.process_fit import fit_process, fit_process_like, with_errors_of
 from nas2edge.space import Codes, SearchSpace
 from nas2edge.stats import kendall_tau
 
@@ -56,6 +70,7 @@ def fit_predictor(
     *,
     supernet_sha256: str,
     images: int,
+    data: str = "",
     kinds: Mapping[str, Fit] | None = None,
     seed: int = 0,
 ) -> Predictor:
@@ -67,6 +82,7 @@ def fit_predictor(
         accuracies: Of each, in percent.
         supernet_sha256: Of the weights.
         images: That they were evaluated on.
+        data: Digest of these images.
         kinds: The kinds to compare; by default all that can be fitted here.
         seed: Of the folds and fits.
 
@@ -85,6 +101,13 @@ def fit_predictor(
         for i, model in enumerate(models):
             held_out[folds == i] = model.predict(features[folds == i])
         fitted[kind] = (_scores(held_out, target), models)
+        if isinstance(whole := fit(features, target, seed) if kind == Process.kind else None, Process):
+            # One fit to all samples is better than a mean of fits to parts, and as it knows its errors, enough.
+            excess = np.empty(len(target))
+            for i, model in enumerate(models):
+                if isinstance(model, Process):
+                    excess[folds == i] = (held_out - target)[folds == i] / model.errors(features[folds == i])
+            fitted[kind] = (fitted[kind][0], (with_errors_of(whole, excess),))
     best = min(fitted, key=lambda kind: fitted[kind][0].rmse)
     return Predictor(
         space=space,
@@ -93,14 +116,37 @@ def fit_predictor(
         scores={kind: scores for kind, (scores, _) in fitted.items()},
         samples=len(target),
         images=images,
+        data=data,
+    )
+
+
+def refit_predictor(predictor: Predictor, codes: Codes, accuracies: npt.ArrayLike) -> Predictor:
+    """Fits a predictor of the same kind to more sub-networks of the same supernet, evaluated on the same images.
+
+    Raises:
+        MissingDependencyError: Its kind cannot be fitted here.
+    """
+    kinds = available_kinds()
+    if isinstance(predictor.models[0], Process):
+        kinds[Process.kind] = fit_process_like(predictor.models[0])
+    if predictor.kind not in kinds:
+        require("sklearn", extra="train", purpose=f"fitting a predictor of kind {predictor.kind!r} anew")
+    return fit_predictor(
+        predictor.space,
+        codes,
+        accuracies,
+        supernet_sha256=predictor.supernet_sha256,
+        images=predictor.images,
+        data=predictor.data,
+        kinds={predictor.kind: kinds[predictor.kind]},
     )
 
 
 def available_kinds() -> dict[str, Fit]:
-    """Returns the kinds that can be fitted on this machine: ridge always, the others with scikit-learn."""
+    """Returns the kinds that can be fitted on this machine: two always, the others with scikit-learn."""
     import importlib.util
 
-    kinds: dict[str, Fit] = {Ridge.kind: fit_ridge}
+    kinds: dict[str, Fit] = {Ridge.kind: fit_ridge, Process.kind: fit_process}
     if importlib.util.find_spec("sklearn") is not None:
         kinds |= {Boosting.kind: fit_boosting, Perceptron.kind: fit_perceptron}
     return kinds

@@ -13,6 +13,8 @@ const GENE_TITLES = {
   expand_ratio: "expansion ratio",
 };
 const PRINT_WIDTH = 690;
+const choiceOf = new Map(data.choices.map((choice) => [choice.point, choice]).reverse()); // the first of several wins
+const isChosen = (i) => choiceOf.has(i);
 let axisIndex = 0;
 let selected = data.best;
 let forcedWidth = 0; // of charts while the page prints
@@ -62,6 +64,9 @@ function formatValue(axis, value, sigma) {
 }
 const formatAccuracy = (point) =>
   `${point.accuracy.toFixed(2)}${point.error === null ? "" : ` ± ${point.error.toFixed(2)}`} %`;
+const evaluated = points.some((point) => point.measured !== null); // by the supernet, beside a prediction
+const formatMeasured = ({ measured }) =>
+  measured === null ? "" : `${measured[0].toFixed(2)}${measured[1] === null ? "" : ` ± ${measured[1].toFixed(2)}`} %`;
 const origins = [...new Set(points.map((point) => point.origin))];
 const percent = (share) => (share > 0 && share < 0.005 ? "< 1 %" : `${(100 * share).toFixed(0)} %`);
 const signed = (value, text) => (value < 0 ? "−" : "+") + text;

@@ -78,6 +78,7 @@ function drawTable() {
     {},
     el("th", { scope: "col" }, "id"),
     el("th", { scope: "col", class: "n" }, "top-1, %"),
+    evaluated ? el("th", { scope: "col", class: "n" }, "top-1 by the supernet, %") : null,
     axes.map((axis) =>
       el("th", { scope: "col", class: "n" }, axis.title, axis.origin === "exact" ? "" : ` (${axis.origin})`),
     ),
@@ -87,8 +88,9 @@ function drawTable() {
     el(
       "tr",
       { "data-row": i, onclick: () => select(i) },
-      el("td", { class: "mono" }, point.id, i === data.best ? " " : null, i === data.best ? tag("chosen") : null),
+      el("td", { class: "mono" }, point.id, isChosen(i) ? " " : null, isChosen(i) ? tag("chosen") : null),
       el("td", { class: "n" }, point.accuracy.toFixed(2)),
+      evaluated ? el("td", { class: "n" }, point.measured === null ? "" : point.measured[0].toFixed(2)) : null,
       axes.map((axis, k) => el("td", { class: "n" }, formatValue(axis, point.values[k], point.sigmas[k]))),
       el("td", { class: "mono" }, summaryLines(i).join(" ")),
     ),

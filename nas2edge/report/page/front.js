@@ -29,8 +29,9 @@ function drawFront() {
   const values = points.map((point) => point.values[axisIndex]);
   let [lowX, highX] = extent(values);
   let [lowY, highY] = extent(points.map((point) => point.accuracy));
-  const near = axis.limit !== null && axis.limit <= highX + 0.6 * (highX - lowX);
-  if (near) highX = Math.max(highX, axis.limit + 0.04 * (highX - lowX));
+  const loosest = axis.limits.at(-1);
+  const near = axis.limits.filter(([limit]) => limit <= highX + 0.6 * (highX - lowX));
+  if (near.length) highX = Math.max(highX, near.at(-1)[0] + 0.04 * (highX - lowX));
   const clouds = data.dominated && data.dominated.values[axisIndex] ? data.dominated.values[axisIndex] : [];
   if (clouds.length) {
     lowY -= 0.35 * (highY - lowY);
@@ -72,21 +73,28 @@ function drawFront() {
   );
   add("text", { class: "name", x: right, y: height - 4, "text-anchor": "end" }, axisTitle(axis));
 
-  if (near) {
-    const at = x(axis.limit);
-    add("rect", { class: "beyond", x: at, y: top, width: Math.max(0, right - at), height: bottom - top });
+  near.forEach(([limit, text], k) => {
+    const at = x(limit);
+    if (limit === loosest[0])
+      add("rect", { class: "beyond", x: at, y: top, width: Math.max(0, right - at), height: bottom - top });
     add("line", { class: "limit", x1: at, x2: at, y1: top, y2: bottom });
     const inside = at - left > 110;
     add(
       "text",
-      { class: "limit-text halo", x: at + (inside ? -6 : 6), y: bottom - 8, "text-anchor": inside ? "end" : "start" },
-      `limit ${axis.limit_text}`,
+      {
+        class: "limit-text halo",
+        x: at + (inside ? -6 : 6),
+        y: bottom - 8 - 15 * (near.length - 1 - k),
+        "text-anchor": inside ? "end" : "start",
+      },
+      `limit ${text}`,
     );
-  } else if (axis.limit !== null) {
+  });
+  if (loosest && !near.length) {
     add(
       "text",
       { class: "limit-text halo", x: right - 2, y: bottom - 8, "text-anchor": "end" },
-      `limit ${axis.limit_text}, farther right →`,
+      `limit ${axis.limits[0][1]}, farther right →`,
     );
   }
 
@@ -108,15 +116,15 @@ function drawFront() {
   front.marks = add("g", { "aria-hidden": "true" });
   const radius = points.length > 150 ? 3.5 : points.length > 40 ? 4.5 : 6;
   front.circles = [];
-  for (const i of [...order.filter((k) => k !== data.best), data.best]) {
+  for (const i of [...order.filter((k) => !isChosen(k)), ...choiceOf.keys()]) {
     const point = points[i];
-    const label = `${formatAccuracy(point)}, ${formatValue(axis, values[i], point.sigmas[axisIndex])}${i === data.best ? ", chosen" : ""}`;
+    const label = `${formatAccuracy(point)}, ${formatValue(axis, values[i], point.sigmas[axisIndex])}${isChosen(i) ? ", chosen" : ""}`;
     front.circles[i] = add("circle", {
       class: markOf(point, i),
       "data-point": i,
       cx: x(values[i]).toFixed(1),
       cy: y(point.accuracy).toFixed(1),
-      r: i === data.best ? radius + 1.5 : radius,
+      r: isChosen(i) ? radius + 1.5 : radius,
       role: "option",
       "aria-label": label,
       tabindex: -1,
@@ -128,11 +136,10 @@ function drawFront() {
   markSelected();
 }
 
-/* Where a front mixes measured and estimated accuracies, the estimated ones are hollow. */
-const markOf = (point, i) =>
-  ["point", i === data.best && "best", origins.length > 1 && point.origin === "estimated" && "hollow"]
-    .filter(Boolean)
-    .join(" ");
+/* Where a front mixes measured and estimated accuracies, the estimated ones are hollow; where all are predicted, those
+   that the supernet did not evaluate too. */
+const isHollow = (point) => (origins.length > 1 ? point.origin === "estimated" : evaluated && point.measured === null);
+const markOf = (point, i) => ["point", isChosen(i) && "best", isHollow(point) && "hollow"].filter(Boolean).join(" ");
 
 function drawFrontLegend(axis, nClouds) {
   const dot = (kind, r) =>
@@ -148,16 +155,19 @@ function drawFrontLegend(axis, nClouds) {
       dot("point", 4),
       origins.length > 1
         ? "accuracy measured"
-        : points.length < data.total
+        : evaluated
+          ? "predicted, and evaluated by the supernet too"
+          : points.length < data.total
           ? `on the front: ${points.length} of ${data.total.toLocaleString("en")}, evenly`
           : "on the front",
     ),
   ];
   items.push(
-    el("span", {}, dot("point best", 5), "chosen"),
+    el("span", {}, dot("point best", 5), choiceOf.size > 1 ? "chosen, one for each limit" : "chosen"),
     el("span", {}, dot("ring", 5), "selected, with one-sigma errors"),
   );
   if (origins.length > 1) items.splice(1, 0, el("span", {}, dot("point hollow", 4), "accuracy estimated"));
+  else if (evaluated) items.splice(1, 0, el("span", {}, dot("point hollow", 4), "predicted alone"));
   if (nClouds)
     items.push(
       el("span", {}, dot("dominated", 3), `dominated (a sample of ${data.dominated.total.toLocaleString("en")})`),
@@ -231,10 +241,11 @@ function tipLines(i) {
       el("b", {}, formatAccuracy(point)),
       " ",
       tag(point.origin),
-      i === data.best ? " " : null,
-      i === data.best ? tag("chosen") : null,
+      isChosen(i) ? " " : null,
+      isChosen(i) ? tag("chosen") : null,
     ),
   ];
+  if (point.measured !== null) lines.push(el("p", {}, `${formatMeasured(point)} by the supernet `, tag("measured")));
   axes.forEach((axis, k) => {
     const name = axis.device ? `${axis.device}${axis.metric === "latency_ms" ? "" : ` ${axis.title}`}` : axis.title;
     lines.push(

@@ -6,17 +6,21 @@ function drawSelected() {
   const back = el(
     "button",
     { type: "button", class: "small", id: "to-best", onclick: () => select(data.best) },
-    "back to the chosen one",
+    choiceOf.size > 1 ? "back to the first choice" : "back to the chosen one",
   );
   byId("selected-id").replaceChildren(
     el("span", { class: "mono" }, point.id),
-    selected === data.best ? tag("chosen") : back,
+    isChosen(selected) ? tag("chosen") : null,
+    selected === data.best ? null : back,
+    choiceOf.size > 1 && isChosen(selected)
+      ? el("p", { class: "explain", id: "chosen-for" }, `chosen for ${choiceOf.get(selected).limits.join(" and ")}`)
+      : null,
   );
   const rows = [];
   const row = (name, text, origin, difference) =>
     rows.push(
       el("dt", {}, name, " ", origin && origin !== "exact" ? tag(origin) : null),
-      el("dd", {}, el("b", {}, text), difference ? el("span", { class: "delta" }, `${difference} vs. chosen`) : null),
+      el("dd", {}, el("b", {}, text), difference ? el("span", { class: "delta" }, `${difference} vs. ${choiceOf.size > 1 ? "the first choice" : "chosen"}`) : null),
     );
   const moved = point.accuracy - best.accuracy;
   row(
@@ -25,6 +29,7 @@ function drawSelected() {
     point.origin,
     selected === data.best ? "" : signed(moved, `${Math.abs(moved).toFixed(2)} points`),
   );
+  if (point.measured !== null) row("evaluated by the supernet", formatMeasured(point), "measured", "");
   axes.forEach((axis, k) => {
     const change = point.values[k] - best.values[k];
     const difference =
@@ -97,6 +102,7 @@ function subnetFile(i) {
     accuracy: point.accuracy,
     accuracy_source: point.source || data.accuracy.source,
     accuracy_error: point.error,
+    ...(point.measured === null ? {} : { measured_accuracy: point.measured[0] }),
   });
   axes.forEach((axis, k) => {
     const suffix = axis.device === null || axis.device === data.subnet_file.device ? "" : `:${axis.device}`;
@@ -118,8 +124,8 @@ function subnetFile(i) {
 }
 
 function drawNext() {
-  const chosen = selected === data.best;
-  const file = chosen ? data.export.subnet : `subnet-${points[selected].id}.json`;
+  const chosen = isChosen(selected) && choiceOf.get(selected).file;
+  const file = chosen || `subnet-${points[selected].id}.json`;
   const quoted = /^[\w@%+=:,./-]+$/.test(file) ? file : `'${file.replaceAll("'", `'"'"'`)}'`;
   const weights = data.export.weights ? "" : " --supernet RUN";
   const parts = [];
