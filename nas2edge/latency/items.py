@@ -52,7 +52,7 @@ def border_id(shape: Shape) -> str:
 
 def network_item(name: str, layers: Sequence[LayerSpec]) -> Item:
     """Returns the item of a whole plan."""
-    return Item(id=name, layers=tuple(layers), share=_NET_SHARE, streams=True)
+    return Item(id=name, layers=tuple(layers), share=_NET_SHARE, streams=_streams(layers))
 
 
 def draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[Net]:

@@ -101,6 +101,7 @@ class Visit:
         reference: The slower of the reference's times before and after.
         alone: Whether no other process had the core during the samples.
         memory: The slower of the times of the copy in memory before and after; 0 if it was not timed.
+        rounding: Error of p50 by the digits that a tool prints.
     """
 
     n: int
@@ -112,6 +113,7 @@ class Visit:
     reference: float
     alone: bool
     memory: float = 0.0
+    rounding: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form."""
@@ -269,7 +271,7 @@ def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Mea
         p50=p50,
         p90=float(np.mean([visit.p90 for visit in chosen])),
         std=float(np.sqrt(np.mean([visit.std**2 for visit in chosen]))),
-        rel_sigma=max(spread, drift, _MIN_REL_SIGMA),
+        rel_sigma=max(spread, drift, _MIN_REL_SIGMA, max(visit.rounding for visit in chosen) / p50),
         quiet=quiet,
     )
 
