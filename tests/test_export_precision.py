@@ -302,7 +302,7 @@ def test_the_most_sensitive_blocks_are_handed_back_until_the_budget_holds(reques
     monkeypatch.setattr(int8.Int8, "make", make)
     monkeypatch.setattr(precision, "run_model", noted)
     monkeypatch.setattr(precision, "accuracy_of", accuracy)
-    monkeypatch.setattr(precision, "sensitivities", lambda recipe, model, inputs: found)
+    monkeypatch.setattr(precision, "sensitivities", lambda *arguments: found)
     monkeypatch.setattr("nas2edge.export.to_onnx.accuracy_of", lambda logits, labels: 100.0)
     monkeypatch.setattr("nas2edge.export.pipeline.run_everywhere", lambda *arguments: None)
 
@@ -328,6 +328,17 @@ def test_a_budget_that_nothing_keeps_fails(request_of, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.failed"]
 
 
+def test_int8_beside_float16(request_of):
+    done = export(request_of(precisions=("int8",), int8_rest="fp16", opset=19, keep_fp32=("stages.0.blocks.0",)))
+
+    made = onnx.load(done.folder / "model.int8.onnx")
+    types = types_of(made)
+    assert types["stem.conv"] == types["stages.3.blocks.0"] == TensorProto.FLOAT16
+    assert types["stages.0.blocks.0.project"] == TensorProto.FLOAT
+    scales = {t.name: t.data_type for t in made.graph.initializer if "scale" in t.name}
+    assert set(scales.values()) == {TensorProto.FLOAT16}
+
+
 def test_blocks_are_kept_as_asked(request_of):
     done = export(request_of(precisions=("fp16", "int8"), keep_fp32=("head", "stages.0.blocks.0.depthwise")))
 
@@ -346,6 +357,8 @@ def test_blocks_are_kept_as_asked(request_of):
         ({"precisions": ("int4",)}, UnknownNameError, "unknown precision 'int4'; did you mean 'int8'"),
         ({"calibrator": "entropie"}, UnknownNameError, "unknown calibrator 'entropie'; did you mean 'entropy'"),
         ({"keep_fp32": ("stages.9.blocks.0",)}, UnknownNameError, "unknown block 'stages.9.blocks.0'; did you mean"),
+        ({"precisions": ("int8",), "int8_rest": "fp16"}, InputError, "needs opset 19 or newer, and the opset is 17"),
+        ({"int8_rest": "int4"}, UnknownNameError, "unknown precision beside int8 'int4'"),
         ({"max_drop": -1.0}, InputError, "max-drop -1 is out of range; expected 0 to 100 points"),
         ({"exporter": "tensorflow"}, UnknownNameError, "unknown exporter 'tensorflow'; known: own, torch"),
     ],

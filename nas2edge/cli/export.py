@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How int8 ranges are chosen: minmax, percentile, entropy, mse, or auto for the best as measured.",
 )
+@click.option("--int8-rest", default="fp32", show_default=True, help="What int8 leaves in float: fp32, or fp16.")
 @click.option("--keep-fp32", help="Blocks, or layers as BLOCK.LAYER, that stay in float32.")
 @click.option("--with-preprocess", is_flag=True, help="Take uint8 pixels (N, R, R, 3), and normalise inside the model.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Class names: one a line, or a JSON list.")
@@ -70,6 +71,7 @@ def command(
     precision: str,
     max_drop: float | None,
     calibrator: str,
+    int8_rest: str,
     keep_fp32: str | None,
     with_preprocess: bool,
     labels: Path | None,
@@ -119,6 +121,7 @@ def command(
         precisions=precisions,
         max_drop=max_drop,
         calibrator=calibrator,
+        int8_rest=int8_rest,
         keep_fp32=kept,
         with_preprocess=with_preprocess,
         labels=names,

@@ -14,6 +14,8 @@ from nas2edge.graph import check_opset
 from nas2edge.plan import plan
 
 EXPORTERS = ("own", "torch")
+RESTS = ("fp32", "fp16")
+HALF_QUANTISERS = 19
 
 
 def load_targets(request: ExportRequest) -> list[Exporter]:
@@ -83,6 +85,13 @@ def _check_names(request: ExportRequest) -> None:
     for name in request.precisions:
         if name not in PRECISIONS:
             raise UnknownNameError("precision", name, PRECISIONS)
+    if request.int8_rest not in RESTS:
+        raise UnknownNameError("precision beside int8", request.int8_rest, RESTS)
+    if request.int8_rest == "fp16" and "int8" in request.precisions and request.opset < HALF_QUANTISERS:
+        raise InputError(
+            f"int8 beside fp16 needs opset {HALF_QUANTISERS} or newer, and the opset is {request.opset}: before, "
+            f"QuantizeLinear knows float32 only; give --opset {HALF_QUANTISERS}"
+        )
     if request.exporter not in EXPORTERS:
         raise UnknownNameError("exporter", request.exporter, EXPORTERS)
     if request.calibrator not in (AUTO, *CALIBRATORS):

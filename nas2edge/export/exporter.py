@@ -61,9 +61,19 @@ class Exporter(ABC):
             EngineNotBuiltError: The builder is missing or failed; says what to do.
         """
 
+    def ask(self, model: Path) -> tuple[str, list[str]] | None:
+        """Asks the target's own reader, where it is installed, what it has against an ONNX file.
+
+        Returns:
+            The reader with its version, and its complaints (none if it reads the file); None if it cannot be asked.
+        """
+        return None
+
     @abstractmethod
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs the artefact on images (N, 3, R, R) and returns logits (N, classes); N is any number.
+
+        A model that takes pixels, made by --with-preprocess, is given uint8 (N, R, R, 3).
 
         Raises:
             EngineNotBuiltError: The artefact cannot be run on this machine.

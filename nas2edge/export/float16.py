@@ -7,7 +7,7 @@ and output, so that whoever runs the model need not know. Casts stand wherever t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -58,6 +58,11 @@ def to_float16(
     kept = {**unsafe_nodes(model, greatest), **(keep or {})}
     rewriter = _Rewriter(model, frozenset(kept))
     return Halved(model=rewriter.run(), kept=kept, tiny_weights=rewriter.tiny, weights=rewriter.halved)
+
+
+def belongs(node: str, names: Collection[str]) -> bool:
+    """Returns whether a node is one of the named blocks or layers, or inside one."""
+    return any(node == name or node.startswith(f"{name}.") for name in names)
 
 
 def unsafe_nodes(model: onnx.ModelProto, greatest: Mapping[str, float]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import final
 
 import onnx
 
-from nas2edge.export.float16 import LARGEST, to_float16
+from nas2edge.export.float16 import LARGEST, belongs, to_float16
 from nas2edge.export.inputs import CalibrationImages
-from nas2edge.export.parity import FLOAT16
+from nas2edge.export.parity import FLOAT16, SAME_FLOAT16
 from nas2edge.export.precision import Recipe, Reduced
 from nas2edge.export.ranges import float_tensors, greatest_values
 from nas2edge.plan import LayerSpec
@@ -29,7 +29,7 @@ class Float16(Recipe):
         keep: Blocks or layers (`<block>.<op>`) to leave in float32.
     """
 
-    precision, tolerance, always_sensitive = "fp16", FLOAT16, False
+    precision, tolerance, same, always_sensitive = "fp16", FLOAT16, SAME_FLOAT16, False
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Float16(Recipe):
 
     def make(self, kept: Collection[str]) -> Reduced:
         wanted = {*kept, *self._keep}
-        keep = {node.name: "as asked" for node in self._model.graph.node if _belongs(node.name, wanted)}
+        keep = {node.name: "as asked" for node in self._model.graph.node if belongs(node.name, wanted)}
         halved = to_float16(self._model, self._greatest, keep=keep)
         reached = max(self._greatest.values())
         why = Counter(halved.kept.values())
@@ -65,8 +65,3 @@ class Float16(Recipe):
             "calibration_images": self._images,
         }
         return Reduced(model=halved.model, said=said, faults=(), details=details)
-
-
-def _belongs(node: str, names: Collection[str]) -> bool:
-    """Whether a node is one of the named blocks or layers, or inside one."""
-    return any(node == name or node.startswith(f"{name}.") for name in names)

@@ -28,7 +28,7 @@ ACCURACY_IMAGES = 2000
 """Validation images that accuracies are measured on, at most."""
 STORED_IMAGES = 4
 BATCH = 250
-_CHUNK = 25
+_CHUNK, _CHUNK_SIDE = 25, 64
 
 Array = npt.NDArray[np.float32]
 Fed = npt.NDArray[Any]
@@ -69,6 +69,7 @@ class Inputs:
     ) -> None:
         self._preparation = Preparation(supernet.info.preprocess, resolution, pixels=pixels)
         self._supernet, self._data = supernet, data
+        self._calibration: ImageSet | None = None
         self._images = load_images(supernet, "validation", data=data)
         self._chosen = spread(len(self._images), ACCURACY_IMAGES)
         self.raw = subset(self._images, spread(len(self._images), PARITY_IMAGES))
@@ -104,8 +105,10 @@ class Inputs:
         Raises:
             DataError: There are none.
         """
-        own = self._data if self._data is not None and has_split(self._data, "calibration") else None
-        images = load_images(self._supernet, "calibration", data=own)
+        if self._calibration is None:
+            own = self._data if self._data is not None and has_split(self._data, "calibration") else None
+            self._calibration = load_images(self._supernet, "calibration", data=own)
+        images = self._calibration
         chosen = spread(len(images), wanted or len(images))
         return CalibrationImages(subset(images, chosen), self._preparation)
 
@@ -135,8 +138,9 @@ class CalibrationImages:
 
     def fed(self) -> Iterator[Fed]:
         """Yields small batches as the ONNX file takes them."""
-        for start in range(0, len(self._images), _CHUNK):
-            chosen = np.arange(start, min(start + _CHUNK, len(self._images)))
+        chunk = self._preparation.chunk
+        for start in range(0, len(self._images), chunk):
+            chosen = np.arange(start, min(start + chunk, len(self._images)))
             yield self._preparation.fed(subset(self._images, chosen))
 
 
@@ -153,6 +157,8 @@ class Preparation:
     def __init__(self, preprocess: Preprocess, resolution: int, *, pixels: bool) -> None:
         self.preprocess, self.pixels = preprocess, pixels
         self._resolution = resolution
+        self.chunk = max(1, min(_CHUNK, _CHUNK * _CHUNK_SIDE**2 // resolution**2))
+        """Images at once, where the values of all layers are held in memory."""
 
     def prepared(self, images: ImageSet) -> Array:
         """Returns float32 (N, 3, R, R): normalised, then resized."""

@@ -13,12 +13,13 @@ from typing import final
 import onnx
 
 from nas2edge.errors import InputError
+from nas2edge.export.float16 import belongs, to_float16
 from nas2edge.export.inputs import CalibrationImages
 from nas2edge.export.onnx_file import run_model
-from nas2edge.export.parity import INT8, compare
+from nas2edge.export.parity import INT8, SAME_INT8, SAME_MIXED, compare
 from nas2edge.export.precision import Recipe, Reduced
 from nas2edge.export.qdq import audit, op_nodes, quantise
-from nas2edge.export.ranges import CALIBRATORS, Observed, observe
+from nas2edge.export.ranges import CALIBRATORS, Observed, float_tensors, greatest_values, observe
 from nas2edge.plan import LayerSpec
 
 CALIBRATION_IMAGES = 512
@@ -37,13 +38,14 @@ class Int8(Recipe):
         layers: Its plan.
         images: Calibration images.
         calibrator: How ranges are chosen: a name of `CALIBRATORS`, or "auto" for the best as measured.
-        keep: Blocks or layers (`<block>.<op>`) to leave in float.
+        keep: Blocks or layers (`<block>.<op>`) to leave in float32.
+        rest: What all that is not quantised computes in: "fp32" or "fp16".
 
     Raises:
         InputError: Nothing is left to quantise.
     """
 
-    precision, tolerance, always_sensitive = "int8", INT8, True
+    precision, tolerance, same, always_sensitive = "int8", INT8, SAME_INT8, True
 
     def __init__(
         self,
@@ -53,8 +55,11 @@ class Int8(Recipe):
         *,
         calibrator: str = AUTO,
         keep: Collection[str] = (),
+        rest: str = "fp32",
     ) -> None:
-        self._model, self._layers, self._images = model, layers, images
+        self._model, self._images, self._keep = model, images, frozenset(keep)
+        self.same = SAME_MIXED if rest == "fp16" else SAME_INT8
+        self._greatest = greatest_values(model, float_tensors(model), images.fed) if rest == "fp16" else None
         ops = [op for op in quantisable_ops(layers) if op not in keep and block_of(op) not in keep]
         if not ops:
             raise InputError("nothing is left to quantise; name fewer blocks by --keep-fp32")
@@ -75,6 +80,7 @@ class Int8(Recipe):
     def make(self, kept: Collection[str]) -> Reduced:
         nodes = [node for op, node in self._node_of.items() if block_of(op) not in kept]
         model = quantise(self._model, nodes, self._thresholds)
+        faults = audit(model, nodes)
         clipped = self._clipped()
         said = (
             f"{len(nodes)} of {len(op_nodes(self._model))} layers in int8, ranges by {self._calibrator} "
@@ -89,7 +95,13 @@ class Int8(Recipe):
             "quantised": [op for op in self._node_of if block_of(op) not in kept],
             "clipped": clipped,
         }
-        return Reduced(model=model, said=said, faults=audit(model, nodes), details=details)
+        if self._greatest is not None:
+            asked = {*kept, *self._keep}
+            own = {node.name for node in self._model.graph.node}  # quantisers stay with what they feed
+            keep = {name: "as asked" for name in own if belongs(name, asked)}
+            model = to_float16(model, self._greatest, keep=keep).model
+            said += ", the rest in float16"
+        return Reduced(model=model, said=said, faults=faults, details=details)
 
     def _choose(self, calibrator: str) -> None:
         names = list(CALIBRATORS) if calibrator == AUTO else [calibrator]

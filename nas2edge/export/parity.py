@@ -38,6 +38,8 @@ SAME_FLOAT16 = Tolerance(max_abs=None, min_cosine=0.9999)
 """Of a runtime or engine, against the ONNX file in ONNX Runtime."""
 SAME_INT8 = Tolerance(max_abs=None, min_cosine=0.999)
 """The same; a runtime may round a value to the next of 255 steps, and the next layer starts from there."""
+SAME_MIXED = Tolerance(max_abs=None, min_cosine=0.99)
+"""Of int8 beside float16; a runtime that does not round to float16 in between gives the quantisers other values."""
 _TOP = 5
 
 

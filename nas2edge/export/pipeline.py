@@ -74,7 +74,7 @@ def export(
         exporter.on_progress = on_progress
     check_request(request)
     with building(request.out) as folder:
-        return _Export(request, exporters, folder, on_stage).run()
+        return _Export(request, exporters, folder, on_stage, on_progress).run()
 
 
 @final
@@ -82,12 +82,17 @@ class _Export:
     """One export under way."""
 
     def __init__(
-        self, request: ExportRequest, exporters: list[Exporter], folder: Path, on_stage: Callable[[Stage], None]
+        self,
+        request: ExportRequest,
+        exporters: list[Exporter],
+        folder: Path,
+        on_stage: Callable[[Stage], None],
+        on_progress: Callable[[str], None],
     ) -> None:
         self._request, self._exporters, self._folder = request, exporters, folder
         self._layers = plan(request.file.space, request.file.subnet)
         self._proof = Proof(folder, request.out, on_stage)
-        self._proof.write_report = self._write_report
+        self._proof.write_report, self._proof.on_progress = self._write_report, on_progress
         self._result = ExportResult(folder=request.out, stages=self._proof.stages)
         self._inputs = Inputs(
             request.supernet, self._layers[0].hw_in, data=request.data, pixels=request.with_preprocess

@@ -8,7 +8,7 @@ a block is, is measured by reducing it alone, on calibration images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -51,6 +51,9 @@ class Recipe(ABC):
 
     precision: str
     tolerance: Tolerance
+    """Of the network, against the one in float32."""
+    same: Tolerance
+    """Of runtimes, against each other."""
     always_sensitive: bool
     """Whether sensitivities are measured even where the budget holds at once."""
 
@@ -103,23 +106,23 @@ def reduce_precision(
     Raises:
         ParityError: No choice of blocks keeps the budget, or the graph is not what the recipe says.
     """
-    return _Reduction(recipe, base, max_drop, inputs).run(file, layers, proof)
+    return _Reduction(recipe, base, max_drop, inputs, proof).run(file, layers)
 
 
 @final
 class _Reduction:
     """The search for the fewest blocks to hand back."""
 
-    def __init__(self, recipe: Recipe, base: Variant, max_drop: float, inputs: Inputs) -> None:
-        self._recipe, self._base, self._inputs = recipe, base, inputs
+    def __init__(self, recipe: Recipe, base: Variant, max_drop: float, inputs: Inputs, proof: Proof) -> None:
+        self._recipe, self._base, self._inputs, self._proof = recipe, base, inputs, proof
         self._allowed = max(max_drop, 100.0 / inputs.measured)
         self._tried: dict[int, tuple[Reduced, Array]] = {}
         self._order: list[str] = []
 
-    def run(self, file: OnnxFile, layers: Sequence[LayerSpec], proof: Proof) -> Variant:
+    def run(self, file: OnnxFile, layers: Sequence[LayerSpec]) -> Variant:
         found: list[Sensitivity] = []
         if self._recipe.always_sensitive or not self._holds(0):
-            found = sensitivities(self._recipe, self._base.model, self._inputs)
+            found = sensitivities(self._recipe, self._base.model, self._inputs, self._proof.on_progress)
             self._order = [item.block for item in sorted(found, key=lambda item: item.sqnr_db)]
         handed = 0 if self._holds(0) else self._fewest()
         reduced, measured = self._result(handed)
@@ -138,7 +141,7 @@ class _Reduction:
         said = f"{reduced.said}; top-1 {accuracy:.2f} %, {_signed(-drop)} points"
         if handed:
             said += f"; handed back to float32: {', '.join(self._order[:handed])}"
-        report = proof.compare(
+        report = self._proof.compare(
             self._recipe.precision,
             self._base.measured,
             measured,
@@ -154,6 +157,7 @@ class _Reduction:
             file=file,
             logits=run_model(reduced.model, self._inputs.fed),
             measured=measured,
+            same=self._recipe.same,
             accuracy=accuracy,
             parity=report,
             details=details,
@@ -182,6 +186,8 @@ class _Reduction:
 
     def _result(self, handed: int) -> tuple[Reduced, Array]:
         if handed not in self._tried:
+            back = f" with {handed} blocks in float32" if handed else ""
+            self._proof.on_progress(f"{self._recipe.precision}{back}: accuracy on {self._inputs.measured} images")
             reduced = self._recipe.make(frozenset(self._order[:handed]))
             measured = np.concatenate([run_model(reduced.model, part.fed) for part in self._inputs.parts()])
             self._tried[handed] = reduced, measured
@@ -194,18 +200,22 @@ class _Reduction:
         return f"worst blocks: {named}; try --keep-fp32 {','.join(list(worst)[:2])}"
 
 
-def sensitivities(recipe: Recipe, model: onnx.ModelProto, inputs: Inputs) -> list[Sensitivity]:
+def sensitivities(
+    recipe: Recipe, model: onnx.ModelProto, inputs: Inputs, on_progress: Callable[[str], None]
+) -> list[Sensitivity]:
     """Reduces every block of a network alone, and measures on calibration images what that does.
 
     Args:
         recipe: How blocks are reduced.
         model: The network in float32.
         inputs: The images.
+        on_progress: Called for every block.
     """
     images = inputs.calibration().few(SENSITIVITY_IMAGES)
     reference, blocks = run_model(model, images), recipe.blocks()
     found = []
     for block in blocks:
+        on_progress(f"{recipe.precision}: sensitivity of {block}")
         alone = recipe.make([other for other in blocks if other != block])
         logits = run_model(alone.model, images)
         norm = float(np.linalg.norm(reference))

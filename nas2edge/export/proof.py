@@ -32,6 +32,8 @@ class Proof:
         self.stages: list[Stage] = []
         self.write_report: Callable[[], None] = lambda: None
         """Writes what there is, before a failed export is kept; set by whoever knows more than the stages."""
+        self.on_progress: Callable[[str], None] = lambda said: None
+        """Called with a few words on what takes long."""
         self._folder, self._out, self._on_stage = folder, out, on_stage
         self._started = time.perf_counter()
 

@@ -34,4 +34,11 @@ def make_recipe(
     if precision == "fp16":
         return Float16(base.model, layers, inputs.calibration(HALF_IMAGES), keep=request.keep_fp32)
     images = inputs.calibration(INT8_IMAGES)
-    return Int8(base.model, layers, images, calibrator=request.calibrator, keep=request.keep_fp32)
+    return Int8(
+        base.model,
+        layers,
+        images,
+        calibrator=request.calibrator,
+        keep=request.keep_fp32,
+        rest=request.int8_rest,
+    )

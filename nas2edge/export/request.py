@@ -32,6 +32,7 @@ class ExportRequest:
         precisions: Names of the precisions; every target is built in each. The float32 file is written in any case.
         max_drop: Points of top-1 that a precision may lose; None for its default.
         calibrator: How int8 ranges are chosen: "auto", or a name of `ranges.CALIBRATORS`.
+        int8_rest: What int8 leaves in float computes in: "fp32", or "fp16", which takes opset 19.
         keep_fp32: Blocks, or layers as `<block>.<op>`, that stay in float32 in any precision.
         with_preprocess: Let the ONNX file take pixels, uint8 (N, R, R, 3), and normalise them itself.
         labels: Names of the classes, if not those of the supernet.
@@ -51,6 +52,7 @@ class ExportRequest:
     precisions: tuple[str, ...] = ("fp32",)
     max_drop: float | None = None
     calibrator: str = "auto"
+    int8_rest: str = "fp32"
     keep_fp32: tuple[str, ...] = ()
     with_preprocess: bool = False
     labels: tuple[str, ...] | None = None

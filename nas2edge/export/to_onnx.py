@@ -14,6 +14,7 @@ from nas2edge.export.from_supernet import Frozen, torch_logits
 from nas2edge.export.inputs import STORED_IMAGES, Inputs
 from nas2edge.export.manifest import model_metadata
 from nas2edge.export.onnx_file import OnnxFile
+from nas2edge.export.parity import FLOAT32
 from nas2edge.export.preprocess import bake, differs, prepare
 from nas2edge.export.proof import Proof
 from nas2edge.export.request import ExportRequest
@@ -135,6 +136,7 @@ def check_accuracy(
         file=file,
         logits=file.run(inputs.fed),
         measured=np.concatenate(measured),
+        same=FLOAT32,
         accuracy=after,
     )
     return variant, before

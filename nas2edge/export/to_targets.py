@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nas2edge.errors import EngineNotBuiltError, MissingDependencyError, RuntimeFailedError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 from nas2edge.export.inputs import Fed, Inputs
-from nas2edge.export.parity import FLOAT32, SAME_FLOAT16, SAME_INT8, Tolerance, compare
+from nas2edge.export.parity import compare
 from nas2edge.export.proof import Proof
 from nas2edge.export.rows import Row
 from nas2edge.export.stages import FAILED, SKIPPED, UNCHECKED
@@ -50,7 +50,7 @@ def run_everywhere(variant: Variant, batch: BatchRange, inputs: Inputs, proof: P
             name,
             np.concatenate([variant.logits] * len(runs)),
             np.concatenate(runs),
-            tolerance=tolerance_of(variant.precision),
+            tolerance=variant.same,
             note=said,
         )
 
@@ -88,15 +88,15 @@ def build_target(
         proof.add(name, UNCHECKED, summary, dict(artefact.notes))
         return replace(row, note=artefact.why_not_run), artefact
     logits = exporter.run(artefact, inputs.fed)
-    proof.compare(name, variant.logits, logits, tolerance=tolerance_of(variant.precision), note=artefact.runtime)
-    cosine = compare(reference, logits, tolerance=tolerance_of(variant.precision)).cosine
+    proof.compare(name, variant.logits, logits, tolerance=variant.same, note=artefact.runtime)
+    cosine = compare(reference, logits, tolerance=variant.same).cosine
     return replace(row, parity=cosine), artefact
 
 
 def onnx_row(variant: Variant, reference: Array) -> Row:
     """Returns the row of an ONNX file itself."""
     size = variant.file.path.stat().st_size
-    cosine = compare(reference, variant.logits, tolerance=tolerance_of(variant.precision)).cosine
+    cosine = compare(reference, variant.logits, tolerance=variant.same).cosine
     return Row(
         target="onnx",
         precision=variant.precision,
@@ -119,8 +119,3 @@ def run_in_batches(session: Session, images: Fed, size: int) -> Array:
 def stage_name(what: str, precision: str) -> str:
     """Returns what a stage of a precision is called; float32 is not mentioned."""
     return what if precision == "fp32" else f"{what} {precision}"
-
-
-def tolerance_of(precision: str) -> Tolerance:
-    """Returns what two runs of one ONNX file may differ by."""
-    return {"fp32": FLOAT32, "fp16": SAME_FLOAT16, "int8": SAME_INT8}[precision]

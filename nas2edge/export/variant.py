@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from nas2edge.export.onnx_file import OnnxFile
-from nas2edge.export.parity import ParityReport
+from nas2edge.export.parity import ParityReport, Tolerance
 
 PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_MAX_DROP = {"fp32": 0.1, "fp16": 0.1, "int8": 1.0}
@@ -30,6 +30,7 @@ class Variant:
         file: Where it is written.
         logits: What it computes for the compared images, (N, classes).
         measured: What it computes for the images that accuracies are measured on, (M, classes).
+        same: What another run of the same file may differ by.
         accuracy: Top-1 on them, in percent.
         parity: Against float32; None for float32 itself.
         details: How it was made, for the report.
@@ -40,6 +41,7 @@ class Variant:
     file: OnnxFile
     logits: Array
     measured: Array
+    same: Tolerance
     accuracy: float
     parity: ParityReport | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
