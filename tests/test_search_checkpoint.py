@@ -146,3 +146,23 @@ def _always(checkpoint: Checkpoint, init: Callable[..., None], path: Path, *, id
 def test_algorithms_without_a_state_refuse_to_resume(tmp_path: Path, algorithm: str) -> None:
     with pytest.raises(InputError, match=f"the algorithm '{algorithm}' keeps no state to resume from"):
         _search(tmp_path / "s.npz", algorithm=algorithm)
+
+
+def test_a_guided_search_resumes_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"guided": True, "evaluations": 90, "population": 12}
+    whole = _search(tmp_path / "whole.npz", **asked)
+    monkeypatch.setattr(Checkpoint, "__init__", partialmethod(_always, Checkpoint.__init__))
+    for fails_after in (50, 30):
+        with pytest.raises(KeyboardInterrupt):
+            _search(tmp_path / "s.npz", fails_after=fails_after, **asked)
+
+    with pytest.raises(InputError, match="now has other scores than it had"):
+        _search(tmp_path / "s.npz", **asked, accuracy=lambda codes: np.ones(len(codes)))
+    resumed = _search(tmp_path / "s.npz", **asked)
+
+    assert resumed == whole
+    assert resumed.dominated is not None and whole.dominated is not None
+    assert np.array_equal(resumed.dominated, whole.dominated)
+    assert resumed.convergence is not None
+    assert resumed.convergence.evaluations[0] == 24
+    assert not (tmp_path / "s.npz").exists()

@@ -11,6 +11,7 @@ from nas2edge.cli._common import Quantity, echo_json, json_option, result_consol
 from nas2edge.cli._search_accuracy import AUTO, DEFAULT_SUPERNET, SOURCES, Accuracy, find_accuracy
 from nas2edge.cli._search_limits import OBJECTIVES, Limits, parse_latencies, read_limits
 from nas2edge.cli._search_output import Outputs, check_outputs, documents, one_for_all_to_dict, render, write_all
+from nas2edge.errors import InputError
 from nas2edge.search import SearchResult, search
 from nas2edge.search.pareto_file import AccuracySource, Origin, TableSource
 from nas2edge.search.restrict import forbid_operations, parse_fixed, parse_forbidden, restrict
@@ -97,9 +98,7 @@ _PATH = click.Path(path_type=Path)
     "--cache", type=_PATH, help="Folder for measured accuracies, from which a rerun goes on.  [default: --out's]"
 )
 @threads_option
-@click.option(
-    "--resume", type=_PATH, help="File for the state of a long nsga2 search; an interrupted one goes on from it."
-)
+@click.option("--resume", type=_PATH, help="File for the state of a long search; an interrupted one goes on from it.")
 @click.option(
     "--algorithm", type=click.Choice(NAMES), help="How to search.  [default: nsga2; with weights, a model guides]"
 )
@@ -168,6 +167,8 @@ def command(
     for warning in limits.warnings:
         result_console(as_json=True).print(f"warning: {warning}", markup=False)
     outputs = check_outputs(out, front, report, latencies=limits.latencies)
+    if resume and reevaluate:
+        raise InputError("--resume keeps one search and --reevaluate makes several, of seconds each; leave one out")
     fixed, (operations, forbidden) = parse_fixed(fixes), parse_forbidden(forbids)
     source = find_accuracy(
         supernet=supernet,

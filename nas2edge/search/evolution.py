@@ -18,7 +18,7 @@ from nas2edge.errors import InputError
 from nas2edge.search.any_space import AnySpace
 from nas2edge.search.checkpoint import Arrays, Checkpoint, restore, state_of
 from nas2edge.search.ledger import Batch, Evolved, Ledger, Problem
-from nas2edge.search.pareto import Indices, crowding, rank_fronts
+from nas2edge.search.pareto import Indices, Scores, crowding, rank_fronts
 from nas2edge.space import Codes
 
 _MAX_ATTEMPTS = 10
@@ -52,7 +52,8 @@ def evolve(
         alive = alive.take(best_first(alive)[:population])
     else:
         alive = Batch(codes=kept["codes"], scores=kept["scores"], violation=kept["violation"])
-        _check_kept(alive, problem)
+        feasible = alive.violation <= 0
+        check_kept(problem, alive.codes[feasible], alive.scores[feasible])
         ledger.restore(kept)
         restore(rng, kept["rng"])
     while ledger.is_open:
@@ -66,10 +67,13 @@ def evolve(
     return ledger.result()
 
 
-def _check_kept(alive: Batch, problem: Problem) -> None:
-    """Checks that one member is still worth what it was: the accuracy and the tables are no part of the identity."""
-    feasible = np.flatnonzero(alive.violation <= 0)[:1]
-    if len(feasible) and not np.array_equal(problem.score(alive.codes[feasible]), alive.scores[feasible]):
+def check_kept(problem: Problem, codes: Codes, scores: Scores) -> None:
+    """Checks that one member is still worth what it was: the accuracy and the tables are no part of the identity.
+
+    Raises:
+        InputError: It is not.
+    """
+    if len(codes) and not np.array_equal(problem.score(codes[:1]), scores[:1]):
         raise InputError(
             "a sub-network of the search's state now has other scores than it had: the accuracy or a latency table is "
             "another; remove the file to start anew"

@@ -9,12 +9,15 @@ themselves (benchmarks/search.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from nas2edge.search.any_space import AnySpace
-from nas2edge.search.evolution import breed, evolve, spread
-from nas2edge.search.ledger import Evolved, Problem, Seen, Vector, front_of
+from nas2edge.search.checkpoint import Arrays, Checkpoint, restore, state_of
+from nas2edge.search.evolution import breed, check_kept, evolve, spread
+from nas2edge.search.ledger import Evolved, Problem, Seen, Vector, convergence_of, front_of
 from nas2edge.search.pareto import Scores
 from nas2edge.space import Codes
 
@@ -27,6 +30,51 @@ _DRAWS_PER_MEMBER = 20
 _MAX_DRAWS = 50
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _State:
+    """Where a guided search is.
+
+    Args:
+        batch: To be scored next; empty when nothing new was found.
+        codes: What was scored.
+        scores: Its scores.
+        rounds: How many had been scored at the end of each round.
+        closest: The sub-network that breaks the limits least.
+        examined: Sub-networks whose limits were checked.
+    """
+
+    batch: Codes
+    codes: Codes
+    scores: Scores
+    rounds: list[int]
+    closest: Codes
+    examined: int
+
+    def to_arrays(self, rng: np.random.Generator) -> Arrays:
+        counts = {"rounds": np.array(self.rounds, dtype=np.int64), "examined": np.array(self.examined)}
+        arrays = {"batch": self.batch, "codes": self.codes, "scores": self.scores, "closest": self.closest}
+        return {**arrays, **counts, "rng": state_of(rng)}
+
+    @classmethod
+    def of_arrays(cls, kept: Arrays) -> _State:
+        arrays = {name: kept[name] for name in ("batch", "codes", "scores", "closest")}
+        return cls(**arrays, rounds=kept["rounds"].tolist(), examined=int(kept["examined"]))
+
+    def found(self, *, budget: int) -> Evolved:
+        front, front_scores = front_of(self.codes, self.scores)
+        starts = [0, *self.rounds][: len(self.rounds)]
+        return Evolved(
+            codes=front,
+            scores=front_scores,
+            closest=self.closest,
+            evaluations=len(self.codes),
+            examined=self.examined,
+            stop="budget" if len(self.codes) >= budget else "stalled",
+            convergence=convergence_of([(b, self.scores[a:b]) for a, b in zip(starts, self.rounds, strict=True)]),
+            sample=self.scores,
+        )
+
+
 def evolve_guided(
     problem: Problem,
     *,
@@ -35,6 +83,7 @@ def evolve_guided(
     population: int,
     rng: np.random.Generator,
     seeds: Codes | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Evolved:
     """Searches the front of a problem whose `score` is expensive.
 
@@ -44,39 +93,50 @@ def evolve_guided(
         population: Sub-networks scored in one round; the first round scores twice as many.
         rng: The only source of randomness.
         seeds: Sub-networks to score in the first round, where they keep the limits.
+        checkpoint: Where the state is kept after a round; if it is there, the search goes on from it.
     """
     if problem.space.size <= evaluations:
         return evolve(problem, evaluations=evaluations, population=population, rng=rng)
-    seen = Seen(problem.space)
-    batch, closest, examined = _first_batch(problem, n=min(2 * population, evaluations), rng=rng, seeds=seeds)
-    codes, scores = batch[:0], np.zeros((0, problem.objectives))
-    while len(batch):
-        seen.unseen(batch)
-        codes, scores = np.vstack([codes, batch]), np.vstack([scores, problem.score(batch)])
-        if len(codes) >= evaluations:
+    kept = checkpoint.load() if checkpoint else None
+    if kept is None:
+        state = _begin(problem, n=min(2 * population, evaluations), rng=rng, seeds=seeds)
+    else:
+        state = _State.of_arrays(kept)
+        restore(rng, kept["rng"])
+        check_kept(problem, state.codes, state.scores)
+    while len(state.batch):
+        if checkpoint:
+            checkpoint.keep(partial(state.to_arrays, rng))
+        state.codes = np.vstack([state.codes, state.batch])
+        state.scores = np.vstack([state.scores, problem.score(state.batch)])
+        state.rounds.append(len(state.codes))
+        if len(state.codes) >= evaluations:
             break
-        model = Problem(
-            space=problem.space, objectives=problem.objectives, score=fit(codes, scores), violation=problem.violation
-        )
-        promised = evolve(
-            model,
-            evaluations=_INNER_EVALUATIONS,
-            population=_INNER_POPULATION,
-            rng=rng,
-            seeds=front_of(codes, scores)[0],
-        )
-        examined += promised.examined
-        batch = _next_batch(problem, seen, promised.codes, n=min(population, evaluations - len(codes)), rng=rng)
-    front, front_scores = front_of(codes, scores)
-    return Evolved(
-        codes=front,
-        scores=front_scores,
-        closest=closest,
-        evaluations=len(codes),
-        examined=examined,
-        stop="budget" if len(codes) >= evaluations else "stalled",
-        sample=scores,
+        promised = _promised(problem, fit, state, rng)
+        state.examined += promised.examined
+        seen = Seen(problem.space)
+        seen.unseen(state.codes)
+        n = min(population, evaluations - len(state.codes))
+        state.batch = _next_batch(problem, seen, promised.codes, n=n, rng=rng)
+    return state.found(budget=evaluations)
+
+
+def _begin(problem: Problem, *, n: int, rng: np.random.Generator, seeds: Codes | None) -> _State:
+    batch, closest, examined = _first_batch(problem, n=n, rng=rng, seeds=seeds)
+    scores = np.zeros((0, problem.objectives))
+    return _State(batch=batch, codes=batch[:0], scores=scores, rounds=[], closest=closest, examined=examined)
+
+
+def _promised(problem: Problem, fit: Fit, state: _State, rng: np.random.Generator) -> Evolved:
+    """Returns the front of a model of what was scored so far."""
+    model = Problem(
+        space=problem.space,
+        objectives=problem.objectives,
+        score=fit(state.codes, state.scores),
+        violation=problem.violation,
     )
+    seeds = front_of(state.codes, state.scores)[0]
+    return evolve(model, evaluations=_INNER_EVALUATIONS, population=_INNER_POPULATION, rng=rng, seeds=seeds)
 
 
 def fit_kernel_ridge(space: AnySpace, codes: Codes, values: Vector) -> Callable[[Codes], Vector]:

@@ -13,7 +13,7 @@ networks that could be chosen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -232,7 +232,7 @@ class Ledger:
             evaluations=self.evaluations,
             examined=self.examined,
             stop=stop or self.stop,
-            convergence=self._convergence(scores) if scores.shape[1] == 2 and len(scores) else None,
+            convergence=convergence_of([(evaluations, scores) for evaluations, _, scores in self._archive]),
             sample=self._sample.scores(),
         )
 
@@ -245,19 +245,6 @@ class Ledger:
             codes, scores = self.front()
             self._archive = [(self.evaluations, codes, scores)]
             self._loose, self._compact_at = len(codes), max(_LEAST_ARCHIVE, 2 * len(codes))
-
-    def _convergence(self, front: Scores) -> Convergence:
-        entries = [(evaluations, scores) for evaluations, _, scores in self._archive]
-        reference = np.max([scores.max(axis=0) for _, scores in entries], axis=0)
-        steps = np.unique(np.geomspace(1, len(entries), _CONVERGENCE_POINTS).round().astype(np.int64))
-        so_far = front[:0]
-        evaluations, volumes, start = [], [], 0
-        for step in steps.tolist():
-            so_far = np.concatenate([so_far, *(scores for _, scores in entries[start:step])])
-            so_far, start = so_far[is_on_front(so_far)], step
-            evaluations.append(entries[step - 1][0])
-            volumes.append(hypervolume(so_far, (float(reference[0]), float(reference[1]))))
-        return Convergence(evaluations=tuple(evaluations), hypervolume=tuple(volumes))
 
 
 class Seen:
@@ -299,6 +286,26 @@ class Seen:
     def _keys_of(self, codes: Codes) -> list[int]:
         keys: list[int] = (codes @ self._places).tolist()
         return keys
+
+
+def convergence_of(entries: Sequence[tuple[int, Scores]]) -> Convergence | None:
+    """Returns how the front grew, at some forty steps; None unless there are two objectives.
+
+    Args:
+        entries: What was scored up to a number of evaluations, since the entry before: at least its front.
+    """
+    if not entries or entries[0][1].shape[1] != 2:
+        return None
+    reference = np.max([scores.max(axis=0) for _, scores in entries], axis=0)
+    steps = np.unique(np.geomspace(1, len(entries), _CONVERGENCE_POINTS).round().astype(np.int64))
+    so_far = entries[0][1][:0]
+    evaluations, volumes, start = [], [], 0
+    for step in steps.tolist():
+        so_far = np.concatenate([so_far, *(scores for _, scores in entries[start:step])])
+        so_far, start = so_far[is_on_front(so_far)], step
+        evaluations.append(entries[step - 1][0])
+        volumes.append(hypervolume(so_far, (float(reference[0]), float(reference[1]))))
+    return Convergence(evaluations=tuple(evaluations), hypervolume=tuple(volumes))
 
 
 def front_of(codes: Codes, scores: Scores) -> tuple[Codes, Scores]:

@@ -159,8 +159,8 @@ def search(
         latency_sigma: Standard error of the latency by device; tables bring it themselves.
         measured_share: Share of the latency from measured rows by device; tables bring it themselves.
         energy: Millijoules of a population by device; tables that state energies bring them themselves.
-        resume: File in which the algorithm "nsga2" keeps its state every ten seconds, and from which it goes on to the
-            same result when it was interrupted; removed at the end.
+        resume: File in which "nsga2", and the search that a model guides, keep their state every ten seconds, and from
+            which they go on to the same result when they were interrupted; removed at the end.
 
     Raises:
         InfeasibleError: No sub-network meets a constraint, or none was found that meets all.
@@ -275,10 +275,9 @@ def _how(algorithm: str | None, evaluations: int | None, population: int | None,
 
 
 def _checkpoint(path: Path, task: Task, how: _How, seed: int) -> Checkpoint:
-    if how.algorithm != "nsga2":
+    if how.algorithm not in ("nsga2", "guided"):
         raise InputError(
-            f"the algorithm {how.algorithm!r} keeps no state to resume from; 'nsga2' does, and a search of a supernet "
-            "goes on from its measured accuracies by itself"
+            f"the algorithm {how.algorithm!r} keeps no state to resume from; leave --algorithm or --resume out"
         )
     place = (task.place.outer.digest, task.place.kept) if isinstance(task.place, Part) else task.place.digest
     asked = (place, task.constraints, task.alternatives, task.objectives, how, seed)
@@ -291,7 +290,13 @@ def _find(
     problem, seeds = task.problem(), task.seeds()
     if how.algorithm == "guided":
         return evolve_guided(
-            problem, fit=task.fit, evaluations=how.evaluations, population=how.population, rng=rng, seeds=seeds
+            problem,
+            fit=task.fit,
+            evaluations=how.evaluations,
+            population=how.population,
+            rng=rng,
+            seeds=seeds,
+            checkpoint=checkpoint,
         )
     polishing = 0
     if how.algorithm == "nsga2" and _LEAST_TO_POLISH <= how.evaluations < task.space.size:
