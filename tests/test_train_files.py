@@ -1,5 +1,6 @@
 """Training from files, and by several processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nas2edge.errors import DataError
-from nas2edge.train.data import FileSource, Request, TrainFiles, list_files
+from nas2edge.supernet.checkpoint import load_supernet
+from nas2edge.supernet.evaluate import Share, SupernetEvaluator
+from nas2edge.supernet.images import ImageSet, decode, read_images
+from nas2edge.supernet.synced import Total
+from nas2edge.train.data import FileSource, MemorySource, Request, TrainFiles, list_files
 from nas2edge.train.processes import ALONE, Process, average_gradients
 
 
@@ -89,6 +94,53 @@ def test_a_lone_process_reduces_nothing():
     assert torch.equal(model.weight.grad, before)
 
 
+def test_processes_that_share_a_batch_serve_what_one_would(files):
+    images = decode(files.training, files.classes, image_size=32)
+    source = MemorySource(images, padding=4)
+    numbers = torch.arange(6)
+
+    ((whole, labels),) = source.batches([Request(images=numbers, seed=3)])
+    for rank in range(2):
+        ((part, some),) = source.batches([Request(images=numbers, seed=3, rank=rank, world=2)])
+        assert torch.equal(part, whole[rank::2])
+        assert torch.equal(some, labels[rank::2])
+
+
+def test_two_shares_evaluate_as_the_whole():
+    """Each process's sums are added up as all-reduce would, by running both with the other's on record."""
+    supernet = load_supernet("builtin:tiny")
+    subnet = supernet.info.space.smallest()
+    images = read_images(supernet.info.images, "validation", image_size=32)
+    few = [ImageSet(pixels=images.pixels[:n], labels=images.labels[:n], classes=images.classes) for n in (1000, 750)]
+
+    whole = SupernetEvaluator(supernet, calibration=few[0], tested=few[1])
+    sums: list[torch.Tensor] = []
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        sums.append(value.clone())
+        return value
+
+    def add(value: torch.Tensor) -> torch.Tensor:
+        return value + sums.pop(0)
+
+    def shared(rank: int, total: Total) -> SupernetEvaluator:
+        return SupernetEvaluator(
+            supernet, calibration=few[0], tested=few[1], share=Share(rank=rank, world=2, total=total)
+        )
+
+    shared(1, keep).network(subnet)
+    first = shared(0, add)
+    net = first.network(subnet)
+    second = shared(1, keep)
+    second.accuracy(net)
+
+    expected = whole.network(subnet)
+    for name, value in expected.state_dict().items():
+        if value.is_floating_point():  # not the number of batches tracked
+            torch.testing.assert_close(net.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert first.accuracy(net) == pytest.approx(whole.accuracy(expected))
+
+
 @pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(folder, tmp_path):
     command = [sys.executable, "-m", "nas2edge", "train", "--data", str(folder), "--out", str(tmp_path / "run")]
@@ -121,3 +173,28 @@ def test_two_processes_train_one_supernet(folder, tmp_path):
     weights = load_file(tmp_path / "run" / "supernet.safetensors")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     assert done.stdout.count("wrote ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augmentation", ["flip-crop", "resized-crop"])
+def test_two_processes_end_with_the_weights_of_one(folder, tmp_path, augmentation):
+    """On the same batches, with synchronised normalisation: accuracies too, whose statistics are reduced."""
+    options = ["--data", str(folder), "--epochs", "2", "--batch-size", "8", "--held-out", "4", "--calibration", "8"]
+    options += ["--threads", "1", "--workers", "0", "--set", f"augmentation={augmentation}"]
+    options += ["--set", "sync_batch_norm=true"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, start in (("one", []), ("two", torchrun)):
+        command = [sys.executable, *start, "-m", "nas2edge", "train", *options, "--out", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+
+    one, two = (load_file(tmp_path / name / "supernet.safetensors") for name in ("one", "two"))
+    for name, expected in one.items():
+        torch.testing.assert_close(
+            two[name], expected, rtol=1e-3, atol=2e-4, msg=lambda said, name=name: f"{name}: {said}"
+        )
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [line["accuracy_largest"] for line in logs[0]] == [line["accuracy_largest"] for line in logs[1]]

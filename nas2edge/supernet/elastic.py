@@ -22,6 +22,7 @@ from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.supernet.blocks import activate, resize, run_block
 from nas2edge.supernet.fused import depthwise_conv2d, norm_silu
 from nas2edge.supernet.parts import is_small, part_of, pointwise_conv2d, product_with_part
+from nas2edge.supernet.synced import Total, synced_norm
 
 BN_EPS = 1e-5
 DROP_CONNECT_STAGES = 2
@@ -33,6 +34,9 @@ class ElasticBatchNorm(nn.Module):
 
     In training mode it normalises by the batch and keeps no statistics, as AlphaNet trains (momentum 0); in evaluation
     mode it uses the stored ones, which are right for no sub-network before recalibration.
+
+    Attributes:
+        total: Sums over the processes that train together, to normalise by all their images; None for this one's alone.
     """
 
     running_mean: Tensor
@@ -44,11 +48,14 @@ class ElasticBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(chs))
         self.register_buffer("running_mean", torch.zeros(chs))
         self.register_buffer("running_var", torch.ones(chs))
+        self.total: Total | None = None
 
     def forward(self, x: Tensor, act: str) -> Tensor:
         """Normalises (N, c, H, W) with the first c entries of every vector, and applies an activation."""
         n = x.shape[1]
         weight, bias = part_of(self.weight, slice(n)), part_of(self.bias, slice(n))
+        if self.training and self.total is not None:
+            return activate(act, synced_norm(x, weight, bias, eps=BN_EPS, total=self.total))
         if self.training and act == "swish":
             return norm_silu(x, weight, bias, eps=BN_EPS)
         mean = None if self.training else self.running_mean[:n]
@@ -157,6 +164,12 @@ class Supernet(nn.Module):
 
             x = run_block(layer, apply, x, drop_connect=self._drop_rate(layer, drop_connect))
         return x
+
+    def synchronise(self, total: Total) -> None:
+        """Makes every normalisation in training use the images of all processes that `total` sums over."""
+        for module in self.modules():
+            if isinstance(module, ElasticBatchNorm):
+                module.total = total
 
     def ops_of(self, layer: LayerSpec) -> nn.ModuleDict:
         """Returns the elastic layers of a block, by name."""

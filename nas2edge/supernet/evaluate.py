@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas2edge.errors import DataError
 from nas2edge.space import SubnetConfig
@@ -20,9 +21,28 @@ from nas2edge.supernet.blocks import resize
 from nas2edge.supernet.checkpoint import LoadedSupernet
 from nas2edge.supernet.images import ImageSet, has_split, read_images
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
+from nas2edge.supernet.synced import Total
 from nas2edge.supernet.weights_file import Preprocess
 
 BATCH = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One process's share of an evaluation that several do together.
+
+    Args:
+        rank: Its number, from 0.
+        world: How many there are.
+        total: Returns the sum of a tensor over all of them; they must all call it.
+    """
+
+    rank: int = 0
+    world: int = 1
+    total: Total = lambda value: value
+
+
+WHOLE = Share()
 
 
 @final
@@ -33,9 +53,13 @@ class SupernetEvaluator:
         supernet: The supernet.
         calibration: Images to recalibrate on.
         tested: Images to measure the accuracy on.
+        share: This process's share of the batches; statistics and accuracies are those over all processes.
     """
 
-    def __init__(self, supernet: LoadedSupernet, *, calibration: ImageSet, tested: ImageSet) -> None:
+    def __init__(
+        self, supernet: LoadedSupernet, *, calibration: ImageSet, tested: ImageSet, share: Share = WHOLE
+    ) -> None:
+        self._share = share
         preprocess = supernet.info.preprocess
         self._supernet = supernet
         device = next(supernet.model.parameters()).device
@@ -55,14 +79,32 @@ class SupernetEvaluator:
     def network(self, subnet: SubnetConfig) -> StaticNet:
         """Cuts out a sub-network and recalibrates it on the calibration images."""
         net = extract(self._supernet.model, subnet).to(memory_format=torch.channels_last)
-        recalibrate(net, self._calibration.batches(subnet.resolution))
+        batches = self._mine(self._calibration, subnet.resolution)
+        recalibrate(net, batches)
+        if self._share.world > 1:
+            self._average_statistics(net, len(batches))
         return net
 
     def accuracy(self, net: StaticNet) -> float:
         """Returns the top-1 accuracy of a network on the tested images, in percent."""
+        labels = torch.split(self._labels, BATCH)[self._share.rank :: self._share.world]
+        right = torch.zeros(1, dtype=torch.float64, device=self._labels.device)
         with torch.no_grad():
-            predicted = torch.cat([net(batch).argmax(1) for batch in self._tested.batches(net.resolution)])
-        return 100.0 * float((predicted == self._labels).float().mean())
+            for batch, expected in zip(self._mine(self._tested, net.resolution), labels, strict=True):
+                right += (net(batch).argmax(1) == expected).sum()
+        return 100.0 * float(self._share.total(right)) / len(self._labels)
+
+    def _mine(self, images: Resized, resolution: int) -> list[Tensor]:
+        return list(images.batches(resolution))[self._share.rank :: self._share.world]
+
+    def _average_statistics(self, net: StaticNet, batches: int) -> None:
+        """Replaces statistics by their mean over all processes' batches: what one process alone would have found."""
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+        buffers = [cast(Tensor, buffer) for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+        flat = torch.cat([buffer.double() * batches for buffer in buffers] + [buffers[0].new_full((1,), batches)])
+        *means, n = torch.split(self._share.total(flat), [buffer.numel() for buffer in buffers] + [1])
+        for buffer, mean in zip(buffers, means, strict=True):
+            buffer.copy_(mean / n)
 
 
 @final
@@ -86,7 +128,7 @@ class Resized:
 
 
 def make_evaluator(
-    supernet: LoadedSupernet, *, data: Path | None = None, split: str = "validation"
+    supernet: LoadedSupernet, *, data: Path | None = None, split: str = "validation", share: Share = WHOLE
 ) -> SupernetEvaluator:
     """Returns an evaluator on the images beside the weights, or on a split of the user's own.
 
@@ -94,6 +136,7 @@ def make_evaluator(
         supernet: The supernet.
         data: Folder or zip file with the split; its "calibration", if it has one, replaces that beside the weights.
         split: The split to measure the accuracy on.
+        share: This process's share, where several evaluate together.
 
     Raises:
         DataError: There are no images, they do not decode, or their classes are not the supernet's.
@@ -103,6 +146,7 @@ def make_evaluator(
         supernet,
         calibration=load_images(supernet, "calibration", data=own),
         tested=load_images(supernet, split, data=data),
+        share=share,
     )
 
 

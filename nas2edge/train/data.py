@@ -32,15 +32,24 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A batch to be.
+    """A batch to be, or one process's share of it.
 
     Args:
-        images: Numbers of the images: shape (n,).
+        images: Numbers of all the batch's images: shape (n,).
         seed: Of the augmentation.
+        rank: Number of the process that asks.
+        world: Processes that share the batch.
     """
 
     images: Tensor
     seed: int
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def share(self) -> Tensor:
+        """Numbers of the images that this process serves: shape (n / world,)."""
+        return self.images[self.rank :: self.world]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +153,14 @@ class MemorySource(BatchSource):
         mean = torch.tensor(self.preprocess.mean).view(3, 1, 1)
         std = torch.tensor(self.preprocess.std).view(3, 1, 1)
         for request in requests:
-            images = (self._pixels[request.images].float() / 255.0 - mean) / std
+            images = (self._pixels[request.share].float() / 255.0 - mean) / std
             generator = torch.Generator().manual_seed(request.seed)
-            images = flip_and_crop(images, padding=self._padding, generator=generator)
-            yield images, self._labels[request.images]
+            yield (
+                flip_and_crop(
+                    images, padding=self._padding, generator=generator, rank=request.rank, world=request.world
+                ),
+                self._labels[request.share],
+            )
 
 
 @final
@@ -179,7 +192,7 @@ class FileSource(BatchSource):
         return len(self._dataset)
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        items = [[(image, request.seed + image) for image in request.images.tolist()] for request in requests]
+        items = [[(image, request.seed + image) for image in request.share.tolist()] for request in requests]
         loader: DataLoader[Batch] = DataLoader(
             self._dataset, batch_sampler=items, num_workers=self._workers, worker_init_fn=_single_threaded
         )

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -23,12 +24,12 @@ from nas2edge.files import atomic_path, write_text
 from nas2edge.space import SearchSpace
 from nas2edge.supernet.checkpoint import LoadedSupernet, save_supernet
 from nas2edge.supernet.elastic import Supernet
-from nas2edge.supernet.evaluate import make_evaluator
+from nas2edge.supernet.evaluate import Share, make_evaluator
 from nas2edge.supernet.images import write_zip
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, supernet_info
 from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
 from nas2edge.train.optim import learning_rate, make_optimizer
-from nas2edge.train.processes import Process, average_gradients, wait
+from nas2edge.train.processes import Process, average_gradients, total, wait
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.state import load_checkpoint, save_checkpoint
 from nas2edge.train.step import StepLosses, Teacher, add_gradients, make_strategy
@@ -100,10 +101,11 @@ def train(
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step, checkpoint_s=checkpoint_s, stop=stop)
+        run.save_weights()
+        accuracies = run.accuracies()
+        seconds = round(time.monotonic() - started, 1)
+        record = {"epoch": run.position.epoch, **losses, **accuracies, "seconds": seconds}
         if run.process.first:
-            accuracies = run.save_weights()
-            seconds = round(time.monotonic() - started, 1)
-            record = {"epoch": run.position.epoch, **losses, **accuracies, "seconds": seconds}
             run.log(record)
             on_epoch(record)
         wait(run.process)
@@ -133,13 +135,21 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.model = Supernet(space, num_classes=len(files.classes))
         self.model.to(device=process.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.sync_batch_norm and process.world > 1:
+            self.model.synchronise(partial(total, process=process))
         self.optimizer = make_optimizer(self.model, recipe)
         self.strategy = make_strategy(self.model, recipe, teacher=teacher)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise InputError(f"cannot make the run's folder {out}: {err.strerror}") from err
-        self.position = load_checkpoint(out, model=self.model, optimizer=self.optimizer, settings=self._settings())
+        self.position = load_checkpoint(
+            out,
+            model=self.model,
+            optimizer=self.optimizer,
+            settings=self._settings(),
+            defaults={"recipe": asdict(Recipe())},
+        )
         if self.position.epoch or self.position.step:
             logger.info("going on with %s after epoch %d, step %d", out, self.position.epoch, self.position.step)
         if process.first:
@@ -194,8 +204,10 @@ class _Run:
         self.save()
         write_text(self.out / LOG_NAME, "".join(json.dumps(line) + "\n" for line in self.position.records))
 
-    def save_weights(self) -> dict[str, float]:
-        """Writes the weights, and returns the validation accuracies of the smallest and the largest."""
+    def save_weights(self) -> None:
+        """Writes the weights."""
+        if not self.process.first:
+            return
         trained = {
             "recipe": asdict(self.recipe),
             "epochs_done": self.position.epoch,
@@ -209,13 +221,19 @@ class _Run:
             preprocess=self.source.preprocess,
             trained=trained,
         )
-        evaluator = make_evaluator(LoadedSupernet(model=self.model, info=supernet_info(str(self.out))))
-        space = self.model.space
+
+    def accuracies(self) -> dict[str, float]:
+        """Returns the validation accuracies of the smallest and the largest; all processes share the work."""
+        wait(self.process)  # for the weights file, which names the images
+        loaded = LoadedSupernet(model=self.model, info=supernet_info(str(self.out)))
+        sums = partial(total, process=self.process)
+        share = Share(rank=self.process.rank, world=self.process.world, total=sums)
+        evaluator, space = make_evaluator(loaded, share=share), self.model.space
         smallest, largest = evaluator([space.smallest(), space.largest()])
         return {"accuracy_smallest": round(smallest, 2), "accuracy_largest": round(largest, 2)}
 
     def _requests(self) -> list[Request]:
-        """Returns this process's share of the batches that are left of the epoch."""
+        """Returns the batches that are left of the epoch, as this process asks for them."""
         recipe, process, position = self.recipe, self.process, self.position
         order = torch.randperm(
             len(self.source), generator=torch.Generator().manual_seed(_seed(recipe.seed, position.epoch))
@@ -223,8 +241,10 @@ class _Run:
         batches = torch.split(order, recipe.batch_size)[: self.steps]
         return [
             Request(
-                images=batch[process.rank :: process.world],
-                seed=_seed(recipe.seed, position.epoch, step, process.rank),
+                images=batch,
+                seed=_seed(recipe.seed, position.epoch, step),
+                rank=process.rank,
+                world=process.world,
             )
             for step, batch in enumerate(batches)
             if step >= position.step

@@ -1,7 +1,8 @@
 """Several processes that train one supernet: started by torchrun, each with its own share of every batch.
 
 All processes draw the same sub-networks, and gradients are reduced once a step, after the backward passes of all of
-them. One process alone does none of this.
+them. Random numbers are drawn for the whole batch, so that its images are the same for any number of processes. One
+process alone reduces nothing.
 
 >>> process = join()  # reads what torchrun sets; one process otherwise
 """
@@ -64,13 +65,17 @@ def wait(process: Process) -> None:
         dist.barrier()
 
 
-def average(value: Tensor, process: Process) -> float:
-    """Returns the mean of a number over the processes."""
+def total(value: Tensor, process: Process) -> Tensor:
+    """Returns the sum of a tensor over the processes."""
     if process.world > 1:
         value = value.clone()
         dist.all_reduce(value)
-        value /= process.world
-    return float(value)
+    return value
+
+
+def average(value: Tensor, process: Process) -> float:
+    """Returns the mean of a number over the processes."""
+    return float(total(value, process)) / process.world
 
 
 def average_gradients(model: nn.Module, process: Process) -> None:
@@ -78,17 +83,6 @@ def average_gradients(model: nn.Module, process: Process) -> None:
     if process.world > 1:
         # A parameter that no sub-network of this step used has no gradient, on every process alike.
         _average([p.grad for p in model.parameters() if p.grad is not None], process)
-
-
-def average_statistics(net: nn.Module, process: Process) -> None:
-    """Replaces recalibrated batch-normalisation statistics by their mean over the processes.
-
-    With equal numbers of equal batches on each, that is what one process would have found over all of them.
-    """
-    if process.world > 1:
-        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
-        _average(buffers, process)
 
 
 def _average(tensors: Iterable[Tensor], process: Process) -> None:

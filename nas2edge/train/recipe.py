@@ -60,6 +60,7 @@ class Recipe:
         momentum: Of SGD with Nesterov's correction.
         weight_decay: On convolution and linear weights, not on normalisation or biases.
         decay: "all" weights, or only those that the "largest" sub-network uses (BigNAS).
+        sync_batch_norm: Whether several processes normalise by the statistics of all their images together.
         clip_value: Greatest absolute value of a gradient entry.
         random_subnets: Sub-networks a step besides the largest and the smallest.
         choose: How these are chosen: "random", or the "best" or "worst" of some candidates (AttentiveNAS).
@@ -94,6 +95,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-5
     decay: str = "all"
+    sync_batch_norm: bool = False
     clip_value: float = 1.0
     random_subnets: int = 2
     choose: str = "random"

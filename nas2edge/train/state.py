@@ -76,11 +76,23 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]
+    folder: Path,
+    *,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> Position:
     """Restores the state of a run, and returns how far it had come: nowhere if the folder has no checkpoint.
 
     If the last checkpoint does not read, the one before it is used, and the log says so.
+
+    Args:
+        folder: The run's folder.
+        model: Receives the weights.
+        optimizer: Receives the momentum.
+        settings: What must be equal.
+        defaults: What settings were that an older version did not know yet.
 
     Raises:
         CheckpointError: No checkpoint that is there reads, or its weights do not fit.
@@ -94,7 +106,8 @@ def load_checkpoint(
         except CheckpointError as err:
             problems.append(str(err))
             continue
-        _check_settings(path, notes["settings"], json.loads(json.dumps(settings)))
+        known = {**_flat(defaults), **_flat(notes["settings"])}
+        _check_settings(path, known, _flat(json.loads(json.dumps(settings))))
         if problems:
             logger.warning("%s; going on from the checkpoint before it", problems[0])
         _restore(path, state, model, optimizer)
@@ -123,10 +136,9 @@ def _restore(path: Path, state: Mapping[str, Tensor], model: torch.nn.Module, op
 
 
 def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    flat_before, flat_now = _flat(before), _flat(now)
-    odd = [name for name in sorted({*flat_before, *flat_now}) if flat_before.get(name) != flat_now.get(name)]
+    odd = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if odd:
-        said = ", ".join(f"{name} was {flat_before.get(name)!r} and is {flat_now.get(name)!r}" for name in odd)
+        said = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in odd)
         raise InputError(
             f"{path.parent} holds a run of other settings: {said}; go on with the same, or give another --out"
         )
