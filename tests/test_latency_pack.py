@@ -280,12 +280,12 @@ def test_a_real_tool_measures_a_pack(tmp_path):
     if not tool.is_file():
         pytest.skip("benchmark_app is not installed")
     layers = list(REQUEST.blocks.values())
-    request = replace(REQUEST, layers=tuple(layers[:26]), nets=0)
+    request = replace(REQUEST, layers=tuple(layers[:3]), nets=0)
     write_pack(tmp_path / "pack.tar.gz", request, tool=TOOLS["benchmark_app"], precision="fp32", threads=1)
     done = run(tmp_path, tmp_path / "pack.tar.gz", PATH=f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
 
     assert done.returncode == 0
     results = sorted((tmp_path / FOLDER / "results").glob("*-s0-i*.txt"))
     times = [TOOLS["benchmark_app"].read(path.read_text().partition("output:\n")[2]) for path in results]
-    assert len(times) >= 26
+    assert len(times) == len(packed_items(request)[0]) - 1 >= 6
     assert all(found.n > 10 and found.p50 > 0 for found in times)
