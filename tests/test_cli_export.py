@@ -176,3 +176,32 @@ def test_text_in_brackets_survives_the_console(subnet, monkeypatch):
     monkeypatch.setattr(to_onnx, "simplify", noted)
 
     assert "see [export] and [/red]" in export("subnet.json", "--to", "onnx").stdout
+
+
+def test_all_targets_makes_one_bundle_and_one_table(subnet, monkeypatch):
+    """What does not take a precision is marked, and no failure."""
+    monkeypatch.setattr("nas2edge.cli._export_options.target_names", lambda: ("ncnn", "onnx"))
+
+    done = export("subnet.json", "--all-targets", "--precision", "fp32,fp16", "--out", "bundle")
+
+    assert done.exit_code == 0, done.output
+    rows = [line.split()[:3] for line in done.stdout.splitlines() if line.split()[:1] in (["onnx"], ["ncnn"])]
+    assert [row[:2] for row in rows if row[1] in ("fp32", "fp16")] == [
+        ["onnx", "fp32"],
+        ["ncnn", "fp32"],
+        ["onnx", "fp16"],
+        ["ncnn", "fp16"],
+    ]
+    assert ["ncnn", "fp16", "not"] in rows
+    assert "ncnn fp16: no ncnn artefact was made" in done.stdout
+    assert "ms here: median of" in done.stdout
+    page = Path("bundle/report.md").read_text()
+    assert "| ncnn | fp16 | not built | not run |" in page
+
+
+def test_a_target_that_does_not_take_a_precision_ends_with_3(subnet):
+    done = export("subnet.json", "--to", "onnx,ncnn", "--precision", "fp16", "--out", "bundle")
+
+    assert done.exit_code == 3
+    assert "error: no ncnn artefact was made" in done.stderr
+    assert Path("bundle/model.fp16.onnx").exists()

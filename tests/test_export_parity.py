@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from nas2edge.export.parity import EXACT, FLOAT32, Tolerance, compare
+from nas2edge.export.parity import EXACT, FLOAT16, FLOAT32, INT8, Tolerance, compare
 
 BASE = np.array([[1.0, 2.0, -1.0], [0.5, -0.5, 4.0]], dtype=np.float32)
 
@@ -100,3 +100,50 @@ def test_disagreeing_predictions_are_explained():
 def test_other_shapes_are_a_bug_of_the_caller():
     with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(2, 2\) cannot be compared"):
         compare(BASE, BASE[:, :2], tolerance=FLOAT32)
+
+
+def test_flips_and_their_margins_by_hand():
+    """Of three images two flip: one by a lead of 0.5, one of 3; the median lead is that of the middle one."""
+    reference = np.array([[2.0, 1.5, 0.0], [4.0, 0.0, 1.0], [0.0, 9.0, 1.0]], dtype=np.float32)
+    other = np.array([[1.5, 2.0, 0.0], [1.0, 0.0, 4.0], [0.0, 9.0, 1.0]], dtype=np.float32)
+
+    report = compare(reference, other, tolerance=INT8)
+
+    assert report.flips == 2
+    assert report.flip_margin == 3.0
+    assert report.median_margin == 3.0
+    assert report.top1_agreement == pytest.approx(1 / 3)
+    assert report.top5_agreement == 1.0  # there are but three classes
+    assert report.passed
+
+
+def test_the_noise_in_decibels_by_hand():
+    reference = np.array([[3.0, 4.0]], dtype=np.float32)
+
+    report = compare(reference, np.array([[3.0, 4.5]], dtype=np.float32), tolerance=INT8)
+
+    assert report.sqnr_db == pytest.approx(20.0)  # 5 against 0.5
+    assert compare(reference, reference, tolerance=INT8).sqnr_db == math.inf
+
+
+def test_the_best_five_by_hand():
+    """The first image keeps four of its five best, the second all."""
+    reference = np.array([[9, 8, 7, 6, 5, 4, 3], [1, 2, 3, 4, 5, 6, 7]], dtype=np.float32)
+    other = reference.copy()
+    other[0, 4], other[0, 6] = 3, 5
+
+    assert compare(reference, other, tolerance=INT8).top5_agreement == pytest.approx(0.9)
+
+
+def test_what_passes_as_float16():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((400, 10)).astype(np.float32)
+    rounded = reference.astype(np.float16).astype(np.float32)
+    flipped = reference.copy()
+    flipped[:3] = flipped[:3, ::-1]
+
+    assert compare(reference, rounded, tolerance=FLOAT16).passed
+    assert not compare(reference, rounded, tolerance=EXACT).passed
+    said = compare(reference, flipped, tolerance=FLOAT16).explain()
+    assert "of the predictions agree, 99.50% must" in said
+    assert "the least cosine is" in said

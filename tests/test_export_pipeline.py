@@ -132,6 +132,8 @@ def test_other_batch_sizes_pass(request_of, tmp_path, batch):
     dim = model_input.type.tensor_type.shape.dim[0]
     assert (dim.dim_value, dim.dim_param) == ((3, "") if batch == (3, 3, 3) else (0, "batch"))
     assert all(stage.verdict == "passed" for stage in done.stages)
+    (run,) = (stage.summary for stage in done.stages if stage.name == "in onnxruntime")
+    assert ("batch 3;" if batch == (3, 3, 3) else "batch 1 and 2 and 8;") in run
 
 
 def test_kept_statistics_are_said_to_be_kept(request_of, tmp_path):
