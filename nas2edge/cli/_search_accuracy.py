@@ -45,7 +45,7 @@ class Accuracy:
         evaluate: Top-1 in percent of a population.
         tested: Images that each accuracy is measured on; None where none is.
         error: Its standard error in points, where that does not follow from the number of images.
-        note: What the error is, in a few words.
+        note: What the error is, in a few words; "" where that is said when the predictor has served.
         supernet: {"source": ..., "sha256": ...} of the weights; None without any.
         known: Accuracies that were measured by an earlier search, or when the predictor was fitted.
         evaluations: How many to spend by default; None leaves it to the search.
@@ -81,7 +81,7 @@ class Accuracy:
         """
         if self.predictor is not None:
             found = self._by_predictor(search_by, self.predictor)
-            return found.result, _predicted(found, self.note, asked=self.reevaluate)
+            return found.result, _predicted(found, asked=self.reevaluate)
         with show_progress(self, evaluations or self.evaluations) as advance:
             result = search_by(self._metric(advance))
         return result, self._stated(result.best)
@@ -211,15 +211,13 @@ def _predictor_accuracy(
             "--accuracy supernet, or fit it anew: nas2edge predictor fit"
         )
     known = read_accuracies(path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=predictor.data)
-    scores = predictor.scores[predictor.kind]
     return Accuracy(
         source=PREDICTOR,
         space=info.space,
         evaluate=predictor,
         tested=None,
         error=predictor.rmse,
-        note=f"{predictor.kind} on {predictor.samples} sub-networks that the supernet evaluated; cross-validated "
-        f"Kendall tau {scores.kendall_tau:.2f}",
+        note="",
         supernet={"source": info.source, "sha256": info.sha256},
         known=known,
         predictor=predictor,
@@ -228,12 +226,16 @@ def _predictor_accuracy(
     )
 
 
-def _predicted(found: Reevaluated, note: str, *, asked: int) -> AccuracySource:
+def _predicted(found: Reevaluated, *, asked: int) -> AccuracySource:
     """Returns what files say of predicted accuracies."""
-    best, images = found.result.best, found.predictor.images
+    best, predictor, images = found.result.best, found.predictor, found.predictor.images
     assert best.accuracy_sigma is not None
     evaluated = sum(c.measured_accuracy is not None for c in found.result.front)
-    note += f"; {evaluated} of the front were evaluated on {images} images"
+    note = (
+        f"{predictor.kind} on {predictor.samples} sub-networks that the supernet evaluated; cross-validated Kendall "
+        f"tau {predictor.scores[predictor.kind].kendall_tau:.2f}; {evaluated} of the front were evaluated on {images} "
+        "images"
+    )
     if asked and not found.settled:
         note += f", and the choice still moved after {found.rounds} rounds"
     return AccuracySource(source=PREDICTOR, error=best.accuracy_sigma, note=note, images=images)

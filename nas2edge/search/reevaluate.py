@@ -36,9 +36,9 @@ class Reevaluated:
     Args:
         result: The last search's result; candidates that were evaluated say so.
         predictor: Fitted to all evaluations.
-        rounds: How often the best were looked at.
+        rounds: How often the best were evaluated.
         evaluations: Sub-networks that were evaluated for it.
-        settled: Whether all of the best were evaluated at the end; False where `MAX_ROUNDS` ended it.
+        settled: Whether a predictor that knew them chose among those evaluated; False where `MAX_ROUNDS` ended it.
     """
 
     result: SearchResult
@@ -57,7 +57,7 @@ def reevaluate(
     refit: Refit,
     n: int,
 ) -> Reevaluated:
-    """Searches by a predictor, evaluates the n best, fits the predictor anew, and so on until the n best are evaluated.
+    """Searches by a predictor, evaluates the n best, fits the predictor anew, and so on until its choices are known.
 
     Args:
         search_by: The search.
@@ -65,23 +65,27 @@ def reevaluate(
         known: Accuracies of sub-networks that the predictor was fitted to.
         evaluate: Top-1 in percent of sub-networks; expensive.
         refit: Fits the predictor to all evaluations.
-        n: Sub-networks of a front that must have been evaluated: the choices, then the next best for each.
+        n: Sub-networks of a front to evaluate in a round: the choices, then the next best for each; 0 for none.
     """
     measured = dict(known)
-    result = search_by(predictor)
-    for round in range(1, MAX_ROUNDS + 1):
+    result, rounds, settled = search_by(predictor), 0, False
+    while n and not settled and rounds < MAX_ROUNDS:
         missing = [subnet for subnet in best_of(result, n) if subnet not in measured]
-        if not missing or round == MAX_ROUNDS:
+        rounds += 1
+        if not missing:
+            settled = True
             break
         measured |= zip(missing, evaluate(missing), strict=True)
-        predictor = refit(predictor, measured)
-        result = search_by(predictor)
+        if rounds < MAX_ROUNDS:  # the last are evaluated all the same, so that the choice is no mere prediction
+            predictor = refit(predictor, measured)
+            result = search_by(predictor)
+            settled = all(choice.candidate.subnet in measured for choice in result.choices)
     return Reevaluated(
         result=with_evidence(result, predictor, measured),
         predictor=predictor,
-        rounds=round,
+        rounds=rounds,
         evaluations=len(measured) - len(known),
-        settled=not missing,
+        settled=settled,
     )
 
 
