@@ -22,7 +22,7 @@ from nas2edge.latency.fill import fill_rows
 from nas2edge.latency.items import border_id, rows_from, shapes_of
 from nas2edge.latency.measure import Request, calibrate
 from nas2edge.latency.pack import FORMAT, VERSION, packed_items
-from nas2edge.latency.protocol import Floor, Measurement, Options, Visit, summarise
+from nas2edge.latency.protocol import Floor, Options, Visit, summarise
 from nas2edge.latency.roofline import MIN_ROWS
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
 from nas2edge.latency.tools import TOOLS, Tool, ToolTimes
@@ -32,7 +32,6 @@ OPTIONS = Options(drift_limit=0.05, spread_limit=0.05)
 """Limits for other machines' tools, which time less often than the protocol here."""
 
 _UNCALIBRATED_REL_SIGMA = 0.1
-_SPREAD_WITHOUT_STD = 0.02
 _LEAST_POWER_SAMPLES = 5
 _ROUNDING = 1 / math.sqrt(12)
 
@@ -105,7 +104,7 @@ def ingest(path: Path, spaces: Sequence[SearchSpace], *, name: str, date: str) -
     if len(blocks) < MIN_ROWS:
         reason = next(iter(failed.values()), "the script has not got far enough; run it again, it goes on")
         raise FormatError(f"{path}: {len(blocks)} blocks were measured, and {MIN_ROWS} are needed: {reason}")
-    rows = [_with_energy(row, found, powers) for row in rows_from(blocks, found)]
+    rows = [_with_energy(_as_stated(row, tool), powers) for row in rows_from(blocks, found)]
     table = LatencyTable(
         device=_device(tool, manifest, system, name=name),
         kind=MEASURED,
@@ -192,7 +191,6 @@ def _carried(values: Sequence[float]) -> list[float]:
 
 
 def _visit(times: ToolTimes, *, reference: float) -> Visit:
-    std = times.std if times.std is not None else _SPREAD_WITHOUT_STD * times.p50
     rounding = times.resolution * _ROUNDING
     p90 = times.p90 if times.p90 is not None else times.p50
     return Visit(
@@ -201,7 +199,7 @@ def _visit(times: ToolTimes, *, reference: float) -> Visit:
         p10=min(times.min, times.p50),
         p50=times.p50,
         p90=max(p90, times.p50),
-        std=math.hypot(std, rounding),
+        std=times.std or 0.0,
         reference=reference,
         alone=True,
         rounding=rounding,
@@ -220,8 +218,19 @@ def _power_mw(head: str) -> float | None:
     return float(np.median(late)) if len(late) >= _LEAST_POWER_SAMPLES and min(late) > 0 else None
 
 
-def _with_energy(row: TableRow, found: Mapping[str, Measurement], powers: Mapping[str, Sequence[float]]) -> TableRow:
-    """Power while the block runs, times the time of a run; None where a sensor or a border's power is missing."""
+def _as_stated(row: TableRow, tool: Tool) -> TableRow:
+    """Leaves out what the tool does not tell."""
+    return replace(
+        row,
+        min=row.min if "min" in tool.stated else None,
+        p10=None,
+        p90=row.p90 if "p90" in tool.stated else None,
+        std=row.std if "std" in tool.stated else None,
+    )
+
+
+def _with_energy(row: TableRow, powers: Mapping[str, Sequence[float]]) -> TableRow:
+    """Power while the block runs, times the time of a run; None where no sensor told it."""
     power = powers.get(row.layer.key)
     # mW times ms are microjoules.
     return row if not power else replace(row, energy_mj=float(np.mean(power)) * row.p50 / 1e3)
@@ -259,7 +268,7 @@ def _protocol(
     return {
         "tool": f"{tool.name} by a pack of nas2edge {manifest['nas2edge']}",
         "command": tool.options[manifest["precision"]],
-        "figures": "medians" if tool.median else "means",
+        "figures": ", ".join(["median" if tool.median else "mean", *tool.stated]),
         "borders": "blocks between thin convolutions, whose own time is taken off",
         "sessions": 2,
         "seconds_per_session": manifest["seconds"],

@@ -46,7 +46,8 @@ class Tool:
         suffix: Of the models that it reads.
         options: The call by precision, for sh: $MODEL, $THREADS, $SHAPE, $SECONDS are set; it prints or writes $OUT.
         version: A call that prints its version, for sh.
-        median: Whether its figures are medians.
+        median: Whether its latencies are medians, else means.
+        stated: What it says beside these: "min", "p90", "std".
         read: Reads what it printed.
         refusals: Why it cannot measure so, by precision.
         batches: Whether it runs several images at once.
@@ -58,6 +59,7 @@ class Tool:
     options: Mapping[str, str]
     version: str
     median: bool
+    stated: tuple[str, ...]
     read: Callable[[str], ToolTimes]
     refusals: Mapping[str, str]
     batches: bool = True
@@ -188,6 +190,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 },
                 version="trtexec --help 2>&1 | head -n 1",
                 median=True,
+                stated=("min", "p90"),
                 read=read_trtexec_log,
                 refusals={},
             ),
@@ -201,6 +204,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 },
                 version="echo unknown",
                 median=False,
+                stated=("min", "std"),
                 read=read_benchmark_model,
                 refusals={"int8": "random blocks have no calibration images to quantise a TFLite model with"},
             ),
@@ -211,6 +215,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 options={"fp32": _BENCHNCNN, "fp16": _BENCHNCNN},
                 version="echo unknown",
                 median=False,
+                stated=("min",),
                 read=read_benchncnn,
                 refusals={"int8": "an int8 model needs a calibration table of real images (ncnn2table)"},
                 batches=False,
@@ -226,6 +231,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 },
                 version="benchmark_app --version 2>&1 | tail -n 1",
                 median=True,
+                stated=("min",),
                 read=read_benchmark_app,
                 refusals={},
             ),
