@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from nas2edge.errors import EngineNotBuiltError, MissingDependencyError
 from nas2edge.export.exporter import Artefact, BatchRange
+from nas2edge.export.lint import lint, read_model
+from nas2edge.export.lint_targets import load_target
 from nas2edge.optional import require
 from nas2edge.runtimes import open_session, run_all
 
+_SHOWN = 3
 _ONNX_IS_COMPLETE = "The ONNX file is complete"
 
 
@@ -46,20 +50,6 @@ def check_fixed(batch: BatchRange, *, target: str, only_one: bool = False) -> No
         raise refused(target, f"it takes images one by one, and the batch size is {low}; give --batch 1")
 
 
-def check_float32(model: onnx.ModelProto, *, target: str) -> None:
-    """Checks that a graph computes in float32 throughout.
-
-    Raises:
-        EngineNotBuiltError: It holds quantized or half-precision tensors.
-    """
-    quantized = sorted({node.op_type for node in model.graph.node if node.op_type.endswith("uantizeLinear")})
-    if quantized:
-        raise refused(target, f"it is made from float32, and the graph has {' and '.join(quantized)}; export fp32")
-    half = [weight.name for weight in model.graph.initializer if weight.data_type == onnx.TensorProto.FLOAT16]
-    if half:
-        raise refused(target, f"it is made from float32, and {half[0]} is float16; export fp32")
-
-
 def run_artefact(artefact: Artefact, images: npt.NDArray[np.float32], *, runtime: str) -> npt.NDArray[np.float32]:
     """Loads an artefact's first file on one thread and runs it on images (N, 3, R, R); returns logits (N, classes).
 
@@ -68,3 +58,25 @@ def run_artefact(artefact: Artefact, images: npt.NDArray[np.float32], *, runtime
     """
     with open_session(artefact.files[0], runtime=runtime) as session:
         return run_all(session, images)
+
+
+def lint_first(model: Path, target: str, *, name: str) -> list[str]:
+    """Lints a model before anything is built from it; returns the warnings.
+
+    Args:
+        model: The ONNX file.
+        target: What to lint for, such as "trt@8.5".
+        name: The target's name in messages.
+
+    Raises:
+        EngineNotBuiltError: There are errors; has the first of them, with their ids and what to do.
+    """
+    report = lint(read_model(model), load_target(target))
+    if report.errors:
+        said = "; ".join(
+            f"{finding.rule} {finding.node + ': ' if finding.node else ''}{finding.message}: {finding.fix}"
+            for finding in report.errors[:_SHOWN]
+        )
+        more = f"; and {len(report.errors) - _SHOWN} more" if len(report.errors) > _SHOWN else ""
+        raise refused(name, f"{said}{more} (nas2edge lint --for {target})")
+    return [f"{finding.rule} {finding.node}: {finding.message}" for finding in report.warnings[:_SHOWN]]

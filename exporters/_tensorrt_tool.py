@@ -175,7 +175,7 @@ def build_by_tool(
             host.get(cache, timing_cache)
     facts = read_facts(said)
     system = [line.strip() for line in host.shell(_SYSTEM)[1].splitlines() if line.strip()]
-    shown = [argument.replace(cache or "\0", Path(cache).name).replace(f"{folder}/", "") for argument in arguments]
+    shown = [argument.replace(f"{folder}/", "") for argument in arguments if "timingCache" not in argument]
     return Built(
         runtime=f"TensorRT {facts.get('version', tool.dotted)}",
         compute_capabilities=(facts.get("compute_capability", "unknown"),),

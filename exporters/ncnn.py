@@ -15,11 +15,10 @@ from typing import final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 
-from ._common import check_fixed, check_float32, need, refused, run_artefact
+from ._common import check_fixed, lint_first, need, refused, run_artefact
 
 _TIMEOUT_S = 600.0
 
@@ -39,7 +38,7 @@ class NcnnExporter(Exporter):
         """
         need("pnnx", "ncnn", extra="ncnn", target=self.name)
         check_fixed(batch, target=self.name, only_one=True)
-        check_float32(onnx.load(model, load_external_data=False), target=self.name)
+        warnings = lint_first(model, self.name, name=self.name)
         files = tuple(model.with_suffix(suffix) for suffix in (".ncnn.param", ".ncnn.bin"))
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(model, Path(folder, "model.onnx"))
@@ -50,7 +49,12 @@ class NcnnExporter(Exporter):
             target=self.name,
             files=files,
             runtime=f"ncnn {version('ncnn')}",
-            notes={"converter": f"pnnx {_pnnx_version()}", "layers": _layers(files[0]), **_ends(files[0])},
+            notes={
+                "converter": f"pnnx {_pnnx_version()}",
+                "layers": _layers(files[0]),
+                "lint": warnings,
+                **_ends(files[0]),
+            },  # fmt: skip
         )
 
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -6,8 +6,10 @@ use to its maker over the network unless told not to; the compiled network is th
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any, final
 
 import numpy as np
@@ -37,22 +39,44 @@ class OpenVinoExporter(Exporter):
         passes.register_pass(ConstantFolding())
         try:
             network = ov.Core().read_model(str(model))
-            passes.run_passes(network)
+            # Folded, int8 weights would become floats, and the convolutions with them.
+            if not any(op.get_type_name() == "FakeQuantize" for op in network.get_ops()):
+                passes.run_passes(network)
             _name_by_position(network)
             ov.save_model(network, str(target), compress_to_fp16=False)
         except RuntimeError as err:
-            said = [line.strip() for line in str(err).splitlines() if line.strip()]
-            raise refused(self.name, f"OpenVINO does not convert the ONNX file: {said[-1]}") from err
+            raise refused(self.name, f"OpenVINO does not convert the ONNX file: {_said(err)}") from err
         return Artefact(
             target=self.name,
             files=(target, target.with_suffix(".bin")),
-            runtime=f"OpenVINO {ov.__version__.split('-')[0]}",
+            runtime=_runtime(ov),
             notes={"operators": len(network.get_ops())},
         )
+
+    def ask(self, model: Path) -> tuple[str, list[str]] | None:
+        """Asks OpenVINO's ONNX reader."""
+        if importlib.util.find_spec("openvino") is None:
+            return None
+        import openvino as ov
+
+        try:
+            ov.Core().read_model(str(model))
+        except RuntimeError as err:
+            return _runtime(ov), [_said(err)]
+        return _runtime(ov), []
 
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs the IR on one thread of the CPU; float32 is computed in float32."""
         return run_artefact(artefact, images, runtime="openvino")
+
+
+def _runtime(ov: ModuleType) -> str:
+    return f"OpenVINO {ov.__version__.split('-')[0]}"
+
+
+def _said(err: Exception) -> str:
+    """The last line says what is wrong; those before it name OpenVINO's own source files."""
+    return [line.strip() for line in str(err).splitlines() if line.strip()][-1]
 
 
 def _name_by_position(network: Any) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from nas2edge.errors import RuntimeFailedError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
+from nas2edge.runtimes import open_session
 from nas2edge.runtimes.ort import FAILURES
 
 from ._common import refused, run_artefact
@@ -40,6 +42,14 @@ class OrtExporter(Exporter):
             said = (str(err).splitlines() or [type(err).__name__])[0]
             raise refused(self.name, f"onnxruntime {ort.__version__} does not convert the ONNX file: {said}") from err
         return Artefact(target=self.name, files=(target,), runtime=f"onnxruntime {ort.__version__}")
+
+    def ask(self, model: Path) -> tuple[str, list[str]] | None:
+        """Asks ONNX Runtime whether it loads the file."""
+        try:
+            with open_session(model, runtime="onnxruntime"):
+                return f"onnxruntime {ort.__version__}", []
+        except RuntimeFailedError as err:
+            return f"onnxruntime {ort.__version__}", [str(err)]
 
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs the model on one thread."""

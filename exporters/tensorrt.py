@@ -20,9 +20,10 @@ from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 from nas2edge.files import write_json
 
+from ._common import lint_first
 from ._tensorrt_engine import Built, find_gpu, precision_of
 from ._tensorrt_hosts import Host, LocalHost, SshHost
-from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, make_log, working_builder
+from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, make_log, parse_with, working_builder
 from ._tensorrt_run import find_memory, run_engine
 from ._tensorrt_tool import Trtexec, build_by_tool, find_trtexec, run_by_tool
 
@@ -70,13 +71,14 @@ class TensorRTExporter(Exporter):
         tool = self._tool()
         if tool:
             name = "ssh" if isinstance(self._host, SshHost) else "trtexec"
+            warnings = lint_first(model, f"trt@{tool.dotted}", name=self.name)
             built = build_by_tool(
                 tool, model, engine, batch=batch, timing_cache=self._timing_cache, on_progress=self.on_progress
             )
         else:
-            name, built = self._by_python(model, engine, batch)
+            name, built, warnings = self._by_python(model, engine, batch)
         sidecar = model.with_suffix(".engine.json")
-        notes = _notes(name, built, model, engine, batch)
+        notes = {**_notes(name, built, model, engine, batch), "lint": warnings}
         write_json(sidecar, {"format": "nas2edge.engine", "version": 1, "engine": {"file": engine.name, **notes}})
         return Artefact(
             target=self.name,
@@ -85,6 +87,14 @@ class TensorRTExporter(Exporter):
             notes=notes,
             why_not_run=built.why_not_run,
         )
+
+    def ask(self, model: Path) -> tuple[str, list[str]] | None:
+        """Asks the parser of the vendor's TensorRT, or of TensorRT-RTX, which needs no GPU."""
+        try:
+            trt, _, _ = working_builder(_PACKAGES.get(self._builder, (VENDOR, RTX)))
+        except NoBuilderError:
+            return None
+        return f"{trt.__name__} {trt.__version__}", parse_with(trt, model.read_bytes())
 
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs the engine where it was built: on this machine's GPU, or on the device by trtexec.
@@ -127,7 +137,7 @@ class TensorRTExporter(Exporter):
             return find_trtexec(self._host)
         return None
 
-    def _by_python(self, model: Path, engine: Path, batch: BatchRange) -> tuple[str, Built]:
+    def _by_python(self, model: Path, engine: Path, batch: BatchRange) -> tuple[str, Built, list[str]]:
         names = _PACKAGES.get(self._builder, (VENDOR, RTX))
         try:
             trt, log, builder = working_builder(names)
@@ -136,9 +146,11 @@ class TensorRTExporter(Exporter):
                 f"no engine was built: no TensorRT works here ({err}). The ONNX file is complete.\n"
                 f"To build an engine:\n{HOW_TO_GET}"
             ) from err
+        rtx = trt.__name__ == RTX
+        warnings = lint_first(model, "trt-rtx" if rtx else f"trt@{trt.__version__}", name=self.name)
         built = build(trt, log, builder, model, engine, batch=batch, timing_cache=self._timing_cache,
                       on_progress=self.on_progress)  # fmt: skip
-        return "rtx" if trt.__name__ == RTX else "python", built
+        return "rtx" if rtx else "python", built, warnings
 
 
 def _notes(builder: str, built: Built, model: Path, engine: Path, batch: BatchRange) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from typing import final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 
-from ._common import check_fixed, check_float32, need, refused, run_artefact
+from ._common import check_fixed, lint_first, need, refused, run_artefact
 
 _TIMEOUT_S = 1800.0
 
@@ -35,9 +34,7 @@ class TfliteExporter(Exporter):
         """
         need("litert_torch", "ai_edge_litert", "torch", extra="tflite", target=self.name)
         check_fixed(batch, target=self.name)
-        graph = onnx.load(model)
-        check_float32(graph, target=self.name)
-        _check_operators(graph)
+        lint_first(model, self.name, name=self.name)
         target = model.with_suffix(".tflite")
         self.on_progress("litert-torch converts the network")
         with tempfile.TemporaryDirectory() as folder:
@@ -54,14 +51,6 @@ class TfliteExporter(Exporter):
     def run(self, artefact: Artefact, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs the model on one thread, by XNNPACK."""
         return run_artefact(artefact, images, runtime="litert")
-
-
-def _check_operators(model: onnx.ModelProto) -> None:
-    from ._litert_convert import OPERATORS
-
-    strange = sorted({node.op_type for node in model.graph.node} - OPERATORS.keys())
-    if strange:
-        raise refused("tflite", f"{', '.join(strange)} is not translated; export without what adds it")
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.registry import load_exporter
@@ -139,7 +139,8 @@ def test_an_operator_that_it_does_not_know_is_named(tmp_path, monkeypatch):
     hide(monkeypatch, "tensorrt")
     node = helper.make_node("StringConcat", ["a", "a"], ["b"], name="joined")
     value = [helper.make_tensor_value_info(name, TensorProto.STRING, [1]) for name in ("a", "b")]
-    model = helper.make_model(helper.make_graph([node], "g", value[:1], value[1:]))
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(helper.make_graph([node], "g", value[:1], value[1:]), ir_version=9, opset_imports=opsets)
     onnx.save(model, tmp_path / "model.onnx")
 
     with pytest.raises(EngineNotBuiltError, match=r"tensorrt_rtx .* does not read the ONNX file: node .*--opset"):
@@ -387,7 +388,11 @@ def test_float32_is_no_tf32_and_lower_precision_is_allowed_where_types_are_weak(
     if kind == "float16":
         model.graph.initializer[0].data_type = TensorProto.FLOAT16
     if kind == "int8":
-        model.graph.node.append(helper.make_node("QuantizeLinear", ["images", "s", "z"], ["q"]))
+        scale, zero = np.array(0.1, np.float32), np.array(0, np.int8)
+        model.graph.initializer.extend(
+            numpy_helper.from_array(value, name) for value, name in ((scale, "s"), (zero, "z"))
+        )
+        model.graph.node.insert(0, helper.make_node("QuantizeLinear", ["images", "s", "z"], ["q"]))
     onnx.save(model, tmp_path / "model.onnx")
 
     load_exporter("trt").build(tmp_path / "model.onnx", batch=FIXED)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "export": "Freeze a sub-network to ONNX or an engine, with proof that nothing changed.",
     "bench": "Time networks on this machine, and compare them.",
     "check": "Gate a network's latency and costs in CI, without crying wolf.",
+    "lint": "Say what a target would stumble over in an ONNX file.",
     "train": "Train a supernet on a folder of images.",
     "import": "Read a published checkpoint of AlphaNet or AttentiveNAS.",
     "predictor": "Fit a small model of a supernet's accuracies.",
