@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,26 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         InputError: The folder does not exist or cannot be written.
     """
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any], *, metadata: Mapping[str, str], library: str) -> None:
+    """Writes a safetensors file, within `atomic_path`.
+
+    Args:
+        path: The file.
+        tensors: Tensors of PyTorch, or arrays.
+        metadata: Text to keep in its header.
+        library: "torch" or "numpy": what the tensors are of.
+
+    Raises:
+        OSError: The disk is full, or the file cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        import_module(f"safetensors.{library}").save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as err:  # not an OSError, though that is what it is about
+        raise OSError(errno.EIO, str(err)) from err
 
 
 def read_document(path: Path, *, format: str, version: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from nas2edge.errors import FormatError, InputError
-from nas2edge.files import atomic_path, read_document, write_json, write_text
+from nas2edge.files import atomic_path, read_document, save_tensors, write_json, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -111,3 +113,20 @@ def test_a_failure_of_the_system_says_why_even_without_its_number(tmp_path):
     with pytest.raises(InputError, match="cannot write .*/a: 7 requested and 3 written"), atomic_path(tmp_path / "a"):
         raise OSError("7 requested and 3 written")  # as NumPy says that the disk is full
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_that_do_not_fit_the_disk_leave_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    with atomic_path(path) as part:
+        save_tensors(part, {"a": np.ones(3)}, metadata={"kind": "old"}, library="numpy")
+    before = path.read_bytes()
+
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(InputError, match="cannot write .*No space left"), atomic_path(path) as part:
+        save_tensors(part, {"a": np.ones(4)}, metadata={}, library="numpy")
+
+    assert path.read_bytes() == before
+    assert [child.name for child in tmp_path.iterdir()] == [path.name]

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count, count_macs
 from nas2edge.plan import plan
+from nas2edge.space import SubnetConfig
 from nas2edge.spaces import load_space
+from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.sampling import AttentiveSampler, RandomSampler, make_sampler
+from nas2edge.train.step import add_gradients, make_strategy
 
 SPACE = load_space("tiny")
 
@@ -66,3 +70,26 @@ def test_even_bins_reach_small_budgets_that_shares_of_the_space_do_not():
 
     assert share_of_cheap("even") > 0.05
     assert share_of_cheap("share") < 0.045
+
+
+def test_candidates_are_scored_by_a_predictor_where_there_is_one(monkeypatch):
+    """The step asks the predictor alone: the model runs the chosen sub-networks, and no candidate besides."""
+    model = Supernet(SPACE).train()
+    recipe = Recipe(choose="best", candidates=4, random_subnets=2)
+    asked: list[SubnetConfig] = []
+
+    def predict(subnet: SubnetConfig) -> float:
+        asked.append(subnet)
+        return macs_of(subnet)
+
+    ran: list[SubnetConfig] = []
+    monkeypatch.setattr(
+        model, "forward", lambda images, subnet, **options: ran.append(subnet) or torch.zeros(2, 10, requires_grad=True)
+    )
+    strategy = make_strategy(model, recipe, predict=predict)
+    images, labels = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)
+    add_gradients(model, images, labels, strategy=strategy, rng=np.random.default_rng(0))
+
+    assert len(asked) == 8
+    best = [max(asked[i : i + 4], key=macs_of) for i in (0, 4)]
+    assert ran == [SPACE.largest(), *best, SPACE.smallest()]

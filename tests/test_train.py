@@ -1,5 +1,6 @@
 """Training: losses, the sandwich step, schedule, augmentation, and runs that go on where they stopped."""
 
+import errno
 import json
 import math
 from dataclasses import replace
@@ -16,6 +17,7 @@ from nas2edge.cli import main
 from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
 from nas2edge.space import SearchSpace, StageSpace
 from nas2edge.supernet.elastic import Supernet
+from nas2edge.train import state
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.data import TrainFiles, list_files, make_source
 from nas2edge.train.loop import train
@@ -236,6 +238,43 @@ def test_a_loss_that_is_not_finite_stops_the_run(space, data, tmp_path):
         )
 
 
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(space, data, tmp_path, monkeypatch):
+    saved = state.save_tensors
+    calls = []
+
+    def fills_up(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(*arguments, **options)
+
+    monkeypatch.setattr(state, "save_tensors", fills_up)
+    with pytest.raises(InputError, match="cannot write .*checkpoint.safetensors: No space left on device"):
+        train(space, *data, tmp_path, recipe=RECIPE)
+    done = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["epoch"]
+    assert done == 1
+
+    train(space, *data, tmp_path, recipe=RECIPE)
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["epoch"] == RECIPE.epochs
+
+
+def test_a_predictor_needs_candidates_to_score(folder, tmp_path):
+    arguments = [
+        "train",
+        "--data",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+        "--held-out",
+        "8",
+        "--calibration",
+        "8",
+    ]
+    result = CliRunner().invoke(main, [*arguments, "--predictor", str(tmp_path / "p.safetensors")])
+    assert result.exit_code == 2
+    assert "--predictor scores candidates, but the recipe draws at random" in result.stderr
+
+
 def test_held_out_images_are_not_trained_on(files):
     training = {file.path for file in files.training}
 
@@ -269,6 +308,7 @@ def test_the_command_trains_and_evaluates_on_a_space_of_ones_own(space, folder, 
 
     assert trained.exit_code == 0, trained.output
     assert json.loads(trained.stdout)["epochs"][0]["epoch"] == 1
+    assert (tmp_path / "run" / "train.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads(evaluated.stdout)
     assert [row["name"] for row in result["subnets"]] == ["smallest", "largest", "random 0", "random 1"]
     assert result["images"]["count"] == 8

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from safetensors.torch import load_file
 from nas2edge.errors import DataError
 from nas2edge.supernet.checkpoint import load_supernet
 from nas2edge.supernet.evaluate import Share, SupernetEvaluator
-from nas2edge.supernet.images import ImageSet, decode, read_images
+from nas2edge.supernet.images import ImageFile, ImageSet, decode, read_images
 from nas2edge.supernet.synced import Total
-from nas2edge.train.data import FileSource, MemorySource, Request, TrainFiles, list_files
+from nas2edge.train.data import FileSource, MemorySource, Request, TrainFiles, list_files, make_source
 from nas2edge.train.processes import ALONE, Process, average_gradients
+from nas2edge.train.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +75,46 @@ def test_worker_processes_serve_the_same_images(files):
     assert labels.tolist() == [file.label for file in files.training[:5]]
 
 
-def test_a_corrupt_file_is_named(files, tmp_path):
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no picture")
-    source = FileSource(files, image_size=32, auto_augment=False, workers=0)
-    source._dataset._files = [type(files.training[0])(path=bad, label=0)]
+def broken(files: TrainFiles, n: int, folder: Path) -> TrainFiles:
+    """The same files, of which the first n are cut off in the middle; the rest is there ten times."""
+    bad = []
+    for i, file in enumerate(files.training[:n]):
+        path = folder / f"bad{i}.jpg"
+        path.write_bytes(file.path.read_bytes()[:400])
+        bad.append(ImageFile(path=path, label=file.label))
+    return replace(files, training=[*bad, *files.training[n:] * 10])
 
-    with pytest.raises(DataError, match=r"bad\.jpg does not decode"):
-        next(source.batches([request(1)]))
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corrupt_file_is_left_out_and_named_once(files, tmp_path, caplog, workers):
+    source = FileSource(broken(files, 1, tmp_path), image_size=32, auto_augment=False, workers=workers)
+    caplog.clear()
+
+    batches = list(source.batches([request(4), request(4)]))
+
+    assert [len(labels) for _, labels in batches] == [3, 3]
+    assert [record.message for record in caplog.records] == [f"left out: {next(iter(source._skipped.problems))}"]
+    assert "bad0.jpg does not decode as an image" in caplog.text
+
+
+def test_too_many_corrupt_files_are_refused(files, tmp_path):
+    source = FileSource(broken(files, 2, tmp_path), image_size=32, auto_augment=False, workers=0)
+    many = broken(files, 4, tmp_path)
+    source._dataset._files = many.training
+    with pytest.raises(DataError, match=r"3 of 262 training images do not decode, and 1% may; the first: .*bad0\.jpg"):
+        list(source.batches([request(6)]))
+
+    with pytest.raises(DataError, match=r"3 of 244 training images do not decode"):
+        FileSource(many, image_size=32, auto_augment=False, workers=0)
+
+
+def test_corrupt_files_are_left_out_of_memory_too(files, tmp_path):
+    recipe = load_recipe("none", {"augmentation": "flip-crop"})
+    source = make_source(broken(files, 2, tmp_path), recipe, image_size=32)
+    assert len(source) == 260
+
+    with pytest.raises(DataError, match=r"3 of \d+ training images do not decode"):
+        make_source(broken(files, 5, tmp_path), recipe, image_size=32)
 
 
 def test_a_lone_process_reduces_nothing():

@@ -7,14 +7,17 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
+from nas2edge.cli._train_output import Bar, draw_run
+from nas2edge.errors import InputError
 from nas2edge.optional import require
+from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.spaces import load_space
 from nas2edge.train.recipe import DEFAULT_RECIPE, Recipe, load_recipe, recipe_names
 from nas2edge.units import parse_duration_s
@@ -44,6 +47,11 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher", help="A network to learn from: .onnx, .pt, a run, or module:callable.  [default: the largest]"
 )
+@click.option(
+    "--predictor",
+    type=click.Path(path_type=Path),
+    help="Scores candidates, where the recipe chooses among some.  [default: their loss on the batch]",
+)
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
@@ -69,6 +77,7 @@ def command(
     seed: int | None,
     settings: tuple[str, ...],
     teacher: str | None,
+    predictor: Path | None,
     held_out: int,
     calibration: int,
     threads: int | None,
@@ -111,17 +120,19 @@ def command(
         f"{len(files.training)} training images of {len(files.classes)} classes, {len(files.validation)} held out"
     )
     guide = load_teacher(teacher, num_classes=len(files.classes), device=process.device) if teacher else None
+    predict = _predict(predictor, replace(search_space, num_classes=len(files.classes)), recipe) if predictor else None
     records: list[dict[str, Any]] = []
 
     def on_epoch(record: dict[str, Any]) -> None:
         records.append(record)
+        draw_run(out)
         console.print(
             f"epoch {record['epoch']:3d}/{recipe.epochs}  largest {record['accuracy_largest']:5.2f} %  "
             f"smallest {record['accuracy_smallest']:5.2f} %  (validation)  loss {record['loss_largest']:.3f}  "
             f"{record['seconds']:.0f} s"
         )
 
-    with _Bar(recipe) if console.is_terminal and process.first else nullcontext() as bar:
+    with Bar(recipe) if console.is_terminal and process.first else nullcontext() as bar:
         weights = train(
             search_space,
             files,
@@ -129,6 +140,7 @@ def command(
             out,
             recipe=recipe,
             teacher=guide,
+            predict=predict,
             process=process,
             checkpoint_s=checkpoint_every,
             stop=_stop_on_signals(),
@@ -142,6 +154,15 @@ def command(
         echo_json({"format": "nas2edge.training", "version": 1, "weights": str(weights), "epochs": records})
     else:
         click.echo(f"wrote {weights}\nnext: nas2edge search --supernet {out} --device cpu")
+
+
+def _predict(path: Path, space: SearchSpace, recipe: Recipe) -> Callable[[SubnetConfig], float]:
+    from nas2edge.search.predictor import load_predictor
+
+    if recipe.choose == "random":
+        raise InputError("--predictor scores candidates, but the recipe draws at random; choose best or worst ones")
+    accuracies = load_predictor(path, space=space, supernet_sha256=None)
+    return lambda subnet: float(accuracies(space.encode([subnet]))[0])
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -177,38 +198,6 @@ def _stop_on_signals() -> Callable[[], bool]:
         signal.signal(signal.SIGINT, ask)
         signal.signal(signal.SIGTERM, ask)
     return lambda: bool(asked)
-
-
-class _Bar:
-    """A progress bar over all steps, with speed and time left."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._recipe = recipe
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(),
-            console=result_console(as_json=True),
-        )
-        self._task = self._progress.add_task("training", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
-
-    def update(self, progress: Progress) -> None:
-        self._progress.update(
-            self._task,
-            total=progress.steps * self._recipe.epochs,
-            completed=progress.epoch * progress.steps + progress.step,
-            description=f"loss {progress.losses.largest:.3f}  {progress.images_per_second:.0f} images/s",
-        )
 
 
 def _ignore(progress: Progress) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count_macs, count_params
 from nas2edge.errors import FormatError, InputError
-from nas2edge.files import atomic_path
+from nas2edge.files import atomic_path, save_tensors
 from nas2edge.space import Codes, SearchSpace
 
 FORMAT, VERSION = "nas2edge.predictor", 2
@@ -292,8 +292,6 @@ def save_predictor(path: Path, predictor: Predictor) -> None:
     Raises:
         InputError: The folder does not exist or cannot be written.
     """
-    from safetensors.numpy import save_file
-
     arrays = {
         f"{i}.{name}": np.ascontiguousarray(array)
         for i, model in enumerate(predictor.models)
@@ -312,11 +310,11 @@ def save_predictor(path: Path, predictor: Predictor) -> None:
         "data": predictor.data,
     }
     with atomic_path(path) as part:
-        save_file(arrays, part, metadata={"nas2edge": json.dumps(notes)})
+        save_tensors(part, arrays, metadata={"nas2edge": json.dumps(notes)}, library="numpy")
 
 
-def load_predictor(path: Path, *, space: SearchSpace, supernet_sha256: str) -> Predictor:
-    """Reads a predictor, and checks that it is of this space and these weights.
+def load_predictor(path: Path, *, space: SearchSpace, supernet_sha256: str | None) -> Predictor:
+    """Reads a predictor, and checks that it is of this space and these weights (None: of any).
 
     Raises:
         FormatError: The file is unreadable or no predictor of this version.
@@ -325,7 +323,7 @@ def load_predictor(path: Path, *, space: SearchSpace, supernet_sha256: str) -> P
     notes, arrays = _read(path)
     if notes["space"] != space.digest:
         raise InputError(f"{path} was fitted for another space than {space.name!r}; {_ANEW}")
-    if notes["supernet_sha256"] != supernet_sha256:
+    if supernet_sha256 is not None and notes["supernet_sha256"] != supernet_sha256:
         raise InputError(
             f"{path} was fitted for other weights (sha256 {notes['supernet_sha256'][:12]}..., expected "
             f"{supernet_sha256[:12]}...); {_ANEW}"
@@ -333,7 +331,7 @@ def load_predictor(path: Path, *, space: SearchSpace, supernet_sha256: str) -> P
     try:
         return Predictor(
             space=space,
-            supernet_sha256=supernet_sha256,
+            supernet_sha256=notes["supernet_sha256"],
             models=tuple(_model(notes["kind"], arrays, f"{i}.") for i in range(notes["models"])),
             scores={kind: Scores(**raw) for kind, raw in notes["scores"].items()},
             samples=notes["samples"],

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nas2edge.errors import CheckpointError
-from nas2edge.files import atomic_path
+from nas2edge.files import atomic_path, save_tensors
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.supernet.weights_file import DEFAULT_SOURCE, Preprocess, SupernetInfo, metadata, supernet_info
 
@@ -89,4 +89,4 @@ def save_supernet(
     state = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
     notes = metadata(model.space, classes=classes, preprocess=preprocess, trained=trained)
     with atomic_path(path) as part:
-        save_file(state, part, metadata=notes)
+        save_tensors(part, state, metadata=notes, library="torch")

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas2edge.errors import DataError
 from nas2edge.optional import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _SHORT_SIDE_RATIO = 8 / 7  # resize to 256, crop 224: the customary evaluation crop
@@ -100,11 +104,23 @@ def has_split(source: Path, split: str) -> bool:
     return bool(_candidates(_open(Path(source)), split))
 
 
-def decode(files: list[ImageFile], classes: tuple[str, ...], *, image_size: int) -> ImageSet:
+def decode(
+    files: list[ImageFile],
+    classes: tuple[str, ...],
+    *,
+    image_size: int,
+    skip: Callable[[DataError], None] | None = None,
+) -> ImageSet:
     """Decodes files to square RGB images.
 
     An image that is not of the right size is resized bicubically, so that its short side is 8/7 of it, and cropped in
     the centre.
+
+    Args:
+        files: The files.
+        classes: Name of each class.
+        image_size: Side S of the images.
+        skip: Called for a file that does not decode, which is then left out; without it, that is an error.
 
     Raises:
         DataError: A file does not decode, or all together would not fit in memory.
@@ -118,10 +134,32 @@ def decode(files: list[ImageFile], classes: tuple[str, ...], *, image_size: int)
             f"{_MAX_BYTES // 2**30} are held in memory: use fewer images"
         )
     pixels = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
-    for i, file in enumerate(files):
-        pixels[i] = _decode(file.path, image_size)
-    labels = np.array([file.label for file in files], dtype=np.int64)
-    return ImageSet(pixels=pixels, labels=labels, classes=classes)
+    labels: list[int] = []
+    for file in files:
+        try:
+            pixels[len(labels)] = _decode(file.path, image_size)
+        except DataError as err:
+            if skip is None:
+                raise
+            skip(err)
+        else:
+            labels.append(file.label)
+    return ImageSet(pixels=pixels[: len(labels)], labels=np.array(labels, dtype=np.int64), classes=classes)
+
+
+def open_image(path: Folder) -> Image:
+    """Reads a file as an RGB image.
+
+    Raises:
+        DataError: It does not decode; says which file and why.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as opened:
+            return opened.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as err:
+        raise DataError(f"{path} does not decode as an image: {err}; repair or remove it") from err
 
 
 def split_off(files: list[ImageFile], n: int, rng: np.random.Generator) -> tuple[list[ImageFile], list[ImageFile]]:
@@ -175,17 +213,13 @@ def _find_split(root: Folder, split: str, source: Path) -> Any:
 
 
 def _decode(path: Folder, image_size: int) -> npt.NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL.Image import Resampling
 
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as opened:
-            image = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError) as err:
-        raise DataError(f"{path} does not decode as an image: {err}; repair or remove it") from err
+    image = open_image(path)
     if image.size != (image_size, image_size):
         scale = image_size * _SHORT_SIDE_RATIO / min(image.size)
         sides = [max(image_size, round(side * scale)) for side in image.size]
-        image = image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
+        image = image.resize((sides[0], sides[1]), Resampling.BICUBIC)
         left, top = (sides[0] - image_size) // 2, (sides[1] - image_size) // 2
         image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)

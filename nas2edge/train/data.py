@@ -6,7 +6,7 @@ are needed, by worker processes (`FileSource`). Which it is, the recipe says ("a
 
 from __future__ import annotations
 
-import io
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas2edge.errors import DataError
 from nas2edge.optional import require
-from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, split_off
+from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, open_image, split_off
 from nas2edge.supernet.weights_file import Preprocess
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.recipe import Recipe
@@ -28,6 +28,12 @@ from nas2edge.train.recipe import Recipe
 _STATISTICS_IMAGES = 2000
 Batch = tuple[Tensor, Tensor]
 """Normalised images (n, 3, S, S) and labels (n,)."""
+_Made = tuple[Tensor, Tensor, list[str]]
+"""A batch, and why some of its files are not in it."""
+MAX_SKIPPED = 0.01
+"""Share of the training images that may not decode."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +128,43 @@ def make_source(files: TrainFiles, recipe: Recipe, *, image_size: int, workers: 
         workers: Processes that read files; the memory source has none.
 
     Raises:
-        DataError: A file does not decode, or all together do not fit in memory.
+        DataError: More than one file in a hundred does not decode, or all together do not fit in memory.
         MissingDependencyError: An augmentation needs torchvision, which is not installed.
     """
     if recipe.augmentation == "flip-crop":
-        images = decode(files.training, files.classes, image_size=image_size)
+        skipped = Skipped(len(files.training))
+        images = decode(files.training, files.classes, image_size=image_size, skip=lambda err: skipped.add(str(err)))
         return MemorySource(images, padding=recipe.crop_padding)
     return FileSource(files, image_size=image_size, auto_augment=recipe.auto_augment, workers=workers)
+
+
+@final
+class Skipped:
+    """Files that did not decode: each is said once, and too many are refused.
+
+    Args:
+        files: Of how many.
+    """
+
+    def __init__(self, files: int) -> None:
+        self._files = files
+        self.problems: dict[str, None] = {}
+
+    def add(self, problem: str) -> None:
+        """Takes note of a file.
+
+        Raises:
+            DataError: More than one in a hundred of all files, and more than one, did not decode.
+        """
+        if problem in self.problems:
+            return
+        self.problems[problem] = None
+        logger.warning("left out: %s", problem)
+        if len(self.problems) > max(1, MAX_SKIPPED * self._files):
+            raise DataError(
+                f"{len(self.problems)} of {self._files} training images do not decode, and {MAX_SKIPPED:.0%} may; "
+                f"the first: {next(iter(self.problems))}"
+            )
 
 
 @final
@@ -177,14 +213,17 @@ class FileSource(BatchSource):
         workers: Processes that read; 0 reads in this one.
 
     Raises:
-        DataError: A file of those that the statistics are taken from does not decode.
+        DataError: More than one file in a hundred of those that the statistics are taken from does not decode.
         MissingDependencyError: torchvision is not installed.
     """
 
     def __init__(self, files: TrainFiles, *, image_size: int, auto_augment: bool, workers: int) -> None:
         require("torchvision", extra="train", purpose="augmenting images from files")
         step = max(1, len(files.training) // _STATISTICS_IMAGES)
-        self.preprocess = statistics(decode(files.training[::step], files.classes, image_size=image_size))
+        some, self._skipped = files.training[::step], Skipped(len(files.training))
+        skipped = Skipped(len(some))
+        images = decode(some, files.classes, image_size=image_size, skip=lambda err: skipped.add(str(err)))
+        self.preprocess = statistics(images)
         self._dataset = _Crops(files.training, self.preprocess, auto_augment=auto_augment)
         self._workers = workers
 
@@ -193,15 +232,25 @@ class FileSource(BatchSource):
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
         items = [[(image, request.seed + image) for image in request.share.tolist()] for request in requests]
-        loader: DataLoader[Batch] = DataLoader(
-            self._dataset, batch_sampler=items, num_workers=self._workers, worker_init_fn=_single_threaded
+        loader: DataLoader[Any] = DataLoader(
+            self._dataset,
+            batch_sampler=items,
+            collate_fn=_collate,
+            num_workers=self._workers,
+            worker_init_fn=_single_threaded,
         )
-        yield from loader
+        made: _Made
+        for made in loader:
+            images, labels, problems = made
+            for problem in problems:
+                self._skipped.add(problem)
+            if len(labels) > 1:  # one image alone cannot be normalised
+                yield images, labels
 
 
 @final
-class _Crops(Dataset[Batch]):
-    """Decodes, crops, augments and normalises one file at a time."""
+class _Crops(Dataset[tuple[Tensor, int] | str]):
+    """Decodes, crops, augments and normalises one file at a time; says so where one does not decode."""
 
     def __init__(self, files: list[ImageFile], preprocess: Preprocess, *, auto_augment: bool) -> None:
         from torchvision.transforms import v2
@@ -220,19 +269,23 @@ class _Crops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, item: tuple[int, int]) -> Batch:
-        from PIL import Image, UnidentifiedImageError
-
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int] | str:
         number, seed = item
         file = self._files[number]
         try:
-            with Image.open(io.BytesIO(file.path.read_bytes())) as opened:
-                image = opened.convert("RGB")
-        except (UnidentifiedImageError, OSError) as err:
-            raise DataError(f"{file.path} does not decode as an image: {err}; repair or remove it") from err
+            image = open_image(file.path)
+        except DataError as err:
+            return str(err)
         with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
             torch.manual_seed(seed)
-            return self._transform(image), torch.tensor(file.label)
+            return self._transform(image), file.label
+
+
+def _collate(items: list[tuple[Tensor, int] | str]) -> _Made:
+    good = [item for item in items if not isinstance(item, str)]
+    images = torch.stack([image for image, _ in good]) if good else torch.empty(0)
+    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
+    return images, labels, [item for item in items if isinstance(item, str)]
 
 
 def statistics(images: ImageSet) -> Preprocess:

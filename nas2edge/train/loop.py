@@ -32,7 +32,7 @@ from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.processes import Process, average_gradients, total, wait
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.state import load_checkpoint, save_checkpoint
-from nas2edge.train.step import StepLosses, Teacher, add_gradients, make_strategy
+from nas2edge.train.step import Predict, StepLosses, Teacher, add_gradients, make_strategy
 
 LOG_NAME = "log.jsonl"
 
@@ -66,6 +66,7 @@ def train(
     *,
     recipe: Recipe,
     teacher: Teacher | None = None,
+    predict: Predict | None = None,
     process: Process | None = None,
     checkpoint_s: float = 300.0,
     stop: Callable[[], bool] = lambda: False,
@@ -81,6 +82,7 @@ def train(
         out: The run's folder; made if missing.
         recipe: The settings.
         teacher: A network to learn from instead of the largest sub-network.
+        predict: Predicts accuracies, for recipes that choose the best or worst of some candidates.
         process: This process's part in a run of several.
         checkpoint_s: Seconds between checkpoints; there is one after every epoch besides.
         stop: Asked after every step; if true, a checkpoint is written and the run ends unfinished.
@@ -97,7 +99,8 @@ def train(
         DataError: There are fewer images than a batch has.
         DivergedError: A loss is no longer finite.
     """
-    run = _Run(space, files, source, out, recipe, teacher, process or Process())
+    run = _Run(space, files, source, out, recipe, process or Process())
+    run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict)
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step, checkpoint_s=checkpoint_s, stop=stop)
@@ -123,7 +126,6 @@ class _Run:
         source: BatchSource,
         out: Path,
         recipe: Recipe,
-        teacher: Teacher | None,
         process: Process,
     ) -> None:
         self.recipe, self.files, self.source, self.out, self.process = recipe, files, source, out, process
@@ -138,7 +140,7 @@ class _Run:
         if recipe.sync_batch_norm and process.world > 1:
             self.model.synchronise(partial(total, process=process))
         self.optimizer = make_optimizer(self.model, recipe)
-        self.strategy = make_strategy(self.model, recipe, teacher=teacher)
+        self.strategy = make_strategy(self.model, recipe)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nas2edge.errors import CheckpointError, InputError
-from nas2edge.files import atomic_path
+from nas2edge.files import atomic_path, save_tensors
 from nas2edge.supernet.checkpoint import load_state
 
 CHECKPOINT_NAME, PREVIOUS_NAME = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -70,7 +70,7 @@ def save_checkpoint(
     notes = {"position": asdict(position), "settings": settings}
     path = folder / CHECKPOINT_NAME
     with atomic_path(path) as part:
-        save_file(state, part, metadata={"nas2edge": json.dumps(notes)})
+        save_tensors(part, state, metadata={"nas2edge": json.dumps(notes)}, library="torch")
         if path.exists():
             path.replace(folder / PREVIOUS_NAME)
 

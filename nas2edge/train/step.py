@@ -24,6 +24,8 @@ from nas2edge.train.sampling import Sampler, make_sampler
 
 Teacher = Callable[[Tensor], Tensor]
 """Maps normalised images (N, 3, H, H) to logits (N, classes)."""
+Predict = Callable[[SubnetConfig], float]
+"""Maps a sub-network to its predicted accuracy: higher is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Strategy:
         dropout: Before the classifier of the largest.
         drop_connect: In the last two stages of the largest.
         teacher: A network from outside; None for the largest itself.
+        predict: Predicts accuracies, to choose candidates by; None to choose by their loss on the batch.
     """
 
     sampler: Sampler
@@ -45,6 +48,7 @@ class Strategy:
     dropout: float = 0.0
     drop_connect: float = 0.0
     teacher: Teacher | None = None
+    predict: Predict | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,9 @@ class StepLosses:
     smallest: float
 
 
-def make_strategy(model: Supernet, recipe: Recipe, *, teacher: Teacher | None = None) -> Strategy:
+def make_strategy(
+    model: Supernet, recipe: Recipe, *, teacher: Teacher | None = None, predict: Predict | None = None
+) -> Strategy:
     """Returns the strategy that a recipe asks for."""
     labels = HardLabels(smoothing=recipe.label_smoothing)
     losses: dict[str, Loss] = {
@@ -72,6 +78,7 @@ def make_strategy(model: Supernet, recipe: Recipe, *, teacher: Teacher | None = 
         dropout=recipe.dropout,
         drop_connect=recipe.drop_connect,
         teacher=teacher,
+        predict=predict,
     )
 
 
@@ -100,6 +107,8 @@ def add_gradients(
     largest = _backward(strategy.largest(logits, target, labels))
 
     def score(subnet: SubnetConfig) -> float:
+        if strategy.predict is not None:
+            return -strategy.predict(subnet)
         with torch.no_grad():
             return average(F.cross_entropy(model(images, subnet), labels), process)
 
