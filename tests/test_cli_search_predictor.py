@@ -231,6 +231,7 @@ def test_the_page_has_every_choice_and_what_lies_behind_the_front(evaluator: _Ev
     assert [choice["file"] for choice in data["choices"]] == ["subnet-1.5ms.json", "subnet-1.2ms.json"]
     assert data["axes"][0]["limits"] == [[1.2, "1.2 ms"], [1.5, "1.5 ms"]]
     assert len(data["dominated"]["accuracy"]) > 500
+    assert all(60 < accuracy < 90 for accuracy in data["dominated"]["accuracy"])
     assert data["dominated"]["total"] < 3000
     assert data["convergence"]["hypervolume"][-1] > 0
     assert "r.html" in result.stdout

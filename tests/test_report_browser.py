@@ -84,6 +84,52 @@ def test_estimated_accuracies_among_measured_ones_are_hollow(browser, tmp_path):
     assert "70.00 ± 0.40 %" in browser.text("#figures")
 
 
+def test_every_choice_is_marked_with_its_limit_and_its_file(browser, tmp_path):
+    raw = document([BOARD])
+    limits = [9.0, 7.0]
+    first = raw["constraints"][0]
+    raw["constraints"] = [first | {"limit": limit} for limit in limits]
+    raw["choices"] = [
+        {"id": raw["points"][i]["id"], "constraints": [{"metric": "latency_ms", "device": "board", "limit": limit}]}
+        for i, limit in zip((3, 1), limits, strict=True)
+    ]
+    show(browser, tmp_path, search_page(raw, tables=TABLES, subnet_path=["subnet-9ms.json", "subnet-7ms.json"]))
+
+    best = "return [...document.querySelectorAll('#front .best[data-point]')].map((node) => node.dataset.point).sort()"
+    assert browser.run(best) == ["1", "3"]
+    text = browser.run("return document.getElementById('front').textContent")
+    assert "limit 9 ms" in text
+    assert "limit 7 ms" in text
+    assert "chosen for latency on board ≤ 9 ms" in browser.text("#selected-id")
+
+    browser.click("circle[data-point='1']")
+
+    assert "chosen for latency on board ≤ 7 ms" in browser.text("#selected-id")
+    assert "null" not in browser.text("#selected-id")
+    assert "nas2edge export subnet-7ms.json --to onnx" in browser.text("#next code")
+    browser.click("#to-best")
+    assert "nas2edge export subnet-9ms.json --to onnx" in browser.text("#next code")
+
+
+def test_what_the_supernet_gave_stands_beside_its_prediction(browser, tmp_path):
+    raw = document([BOARD])
+    raw["accuracy"] = {"source": "predictor", "error": 0.4, "note": "made up", "images": 2000}
+    for i, point in enumerate(raw["points"]):
+        point |= {"accuracy_sigma": 0.4, "measured_accuracy": 72.5 if i == 3 else None}
+    show(browser, tmp_path, search_page(raw, tables=TABLES))
+
+    hollow = "return [...document.querySelectorAll('#front .hollow[data-point]')].map((node) => node.dataset.point)"
+    assert browser.run(hollow) == ["0", "1", "2"]
+    assert "predicted alone" in browser.text("#front-legend")
+    assert "73.00 ± 0.40 %" in browser.text("#figures")
+    # The binomial error: sqrt(72.5 * 27.5 / 2000).
+    assert "72.50 ± 1.00 %" in browser.text("#figures")
+    browser.click("circle[data-point='0']")
+    assert "evaluated by the supernet" not in browser.text("#figures")
+    browser.click("#all summary")
+    assert "72.50" in browser.text("#table")
+
+
 def test_the_fragment_selects_a_point_by_number_or_id(browser, tmp_path):
     raw = document([BOARD])
     page = search_page(raw, tables=TABLES)

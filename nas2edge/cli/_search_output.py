@@ -111,7 +111,7 @@ def _page(
 
     dominated = None
     if result.dominated is not None and len(result.dominated):
-        columns = {(o.metric, o.device): (o.sign * result.dominated[:, i]).tolist()
+        columns = {(o.metric, o.device): result.dominated[:, i].tolist()
                    for i, o in enumerate(result.front.objectives)}  # fmt: skip
         accuracy = columns.pop(("accuracy", None))
         dominated = Dominated(accuracy=accuracy, values=columns, total=result.evaluations - len(result.front))
@@ -120,8 +120,13 @@ def _page(
         tables=tables,
         dominated=dominated,
         subnet_path=[str(path) for path in outputs.subnets],
-        command=shlex.join(["nas2edge", *sys.argv[1:]]),
+        command=_command_line(),
     )
+
+
+def _command_line() -> str:
+    """Returns the command as it was typed; "" where another program called it."""
+    return shlex.join(["nas2edge", *sys.argv[1:]]) if Path(sys.argv[0]).name in ("nas2edge", "__main__.py") else ""
 
 
 def _to_text(value: Mapping[str, Any]) -> str:

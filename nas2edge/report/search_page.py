@@ -343,7 +343,7 @@ def _lead(pareto: Mapping[str, Any], axes: Sequence[Axis]) -> str:
     found = "One sub-network is" if n == 1 else f"{n:,} sub-networks are"
     n = len(chosen_ids(pareto))
     chosen = (
-        "The most accurate one is chosen" if n == 1 else f"{n} are chosen, each the most accurate one of its limits"
+        "The most accurate one is chosen" if n == 1 else f"{n} are chosen, each the most accurate one within its limits"
     )
     return (
         f"{found} worth a choice{within}: no other that was found is better in every respect. "

@@ -10,11 +10,11 @@ function drawSelected() {
   );
   byId("selected-id").replaceChildren(
     el("span", { class: "mono" }, point.id),
-    isChosen(selected) ? tag("chosen") : null,
-    selected === data.best ? null : back,
-    choiceOf.size > 1 && isChosen(selected)
-      ? el("p", { class: "explain", id: "chosen-for" }, `chosen for ${choiceOf.get(selected).limits.join(" and ")}`)
-      : null,
+    ...(isChosen(selected) ? [tag("chosen")] : []),
+    ...(selected === data.best ? [] : [back]),
+    ...(choiceOf.size > 1 && isChosen(selected)
+      ? [el("p", { class: "explain", id: "chosen-for" }, `chosen for ${choiceOf.get(selected).limits.join(" and ")}`)]
+      : []),
   );
   const rows = [];
   const row = (name, text, origin, difference) =>
