@@ -27,7 +27,7 @@ def show_stage(console: Console, stage: Stage) -> None:
     """Prints a stage on one line."""
     from rich.markup import escape
 
-    console.print(f"  {_MARKS[stage.verdict]} {stage.name:12s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
+    console.print(f"  {_MARKS[stage.verdict]} {stage.name:19s} {escape(stage.summary)}  ({stage.seconds:.1f} s)")
 
 
 def show_result(console: Console, result: ExportResult, timings: Timings) -> None:
