@@ -92,9 +92,22 @@ def test_large_logits_are_judged_by_their_size():
 def test_disagreeing_predictions_are_explained():
     tolerance = Tolerance(max_abs=10.0, min_top1_agreement=0.9)
 
-    report = compare(BASE, BASE[:, ::-1].copy(), tolerance=tolerance)
+    three = np.concatenate([BASE, BASE[:1]])
+    report = compare(three, np.roll(three, 1, axis=1), tolerance=tolerance)
 
-    assert report.explain() == "50.00% of the predictions agree, 90.00% must"
+    assert report.explain() == "0.00% of the predictions agree, 90.00% must"
+
+
+def test_one_prediction_of_few_may_differ():
+    """It may be a tie; two may not."""
+    tolerance = Tolerance(max_abs=10.0, min_top1_agreement=0.995)
+    four = np.concatenate([BASE, BASE])
+    two = four.copy()
+    two[:2] = np.roll(four[:2], 1, axis=1)
+
+    assert not compare(four, np.roll(four, 1, axis=1), tolerance=tolerance).passed
+    assert compare(four, np.concatenate([np.roll(four[:1], 1, axis=1), four[1:]]), tolerance=tolerance).passed
+    assert not compare(four, two, tolerance=tolerance).passed
 
 
 def test_other_shapes_are_a_bug_of_the_caller():

@@ -21,7 +21,7 @@ class Tolerance:
         max_abs: Greatest difference of any logit, in units of the largest reference logit (but at least of 1); None
             for any, since single logits say little of reduced precision.
         min_cosine: Least cosine of any image's two logit vectors.
-        min_top1_agreement: Least share of images with the same predicted class; one may differ in any case, being a tie.
+        min_top1_agreement: Least share of images with the same predicted class; one may differ, being perhaps a tie.
     """
 
     max_abs: float | None
