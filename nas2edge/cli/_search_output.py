@@ -21,7 +21,7 @@ from nas2edge.search import Candidate, SearchResult
 from nas2edge.search.limits import summary
 from nas2edge.search.pareto_file import Origin, TableSource, chosen_subnet, pareto_to_dict
 from nas2edge.subnet_file import subnet_to_dict
-from nas2edge.units import format_bytes, format_count, format_latency
+from nas2edge.units import format_bytes, format_count, format_energy, format_latency
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -203,6 +203,8 @@ def _print_figures(console: Console, chosen: Candidate, origin: Origin) -> None:
         )
     for name, table in origin.tables.items():
         console.print(f"latency on {name}: {_latency_account(chosen, name, table)}", soft_wrap=True)
+        if name in chosen.energy_mj:
+            console.print(f"energy on {name}: {format_energy(chosen.energy_mj[name])}, measured", soft_wrap=True)
     memory = "" if chosen.memory_bytes is None else f", {format_bytes(chosen.memory_bytes)} of activations at once"
     console.print(f"in fp32: {format_bytes(chosen.size_bytes)} of parameters{memory}", soft_wrap=True)
 

@@ -13,9 +13,9 @@ from nas2edge._version import __version__
 from nas2edge.search.limits import Limit
 from nas2edge.search.run import Choice, SearchResult
 from nas2edge.space import SearchSpace
-from nas2edge.subnet_file import SubnetFile, subnet_to_dict
+from nas2edge.subnet_file import PARETO_FORMAT, SubnetFile, subnet_to_dict
 
-FORMAT, VERSION = "nas2edge.pareto", 1
+FORMAT, VERSION = PARETO_FORMAT, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +120,7 @@ def chosen_subnet(result: SearchResult, origin: Origin, *, choice: Choice | None
             f"latency_sigma_ms{suffix}": best.latency_sigma_ms.get(name),
             f"latency_kind{suffix}": origin.tables[name].kind,
             f"measured_share{suffix}": best.measured_share.get(name),
+            **({f"energy_mj{suffix}": best.energy_mj[name]} if name in best.energy_mj else {}),
         }
     constraints = {}
     for one in choice.constraints:
