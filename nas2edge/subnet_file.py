@@ -9,7 +9,8 @@ the name of a named space, or the space itself as an object, so that a file of o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nas2edge.spaces import SPACES, load_space
 from nas2edge.spaces.published import ALPHANET, SPACE, find_published
 
 FORMAT, VERSION = "nas2edge.subnet", 1
+PARETO_FORMAT = "nas2edge.pareto"
 ENDS = ("smallest", "largest")
 
 
@@ -108,6 +110,48 @@ def find_subnet(name: str, space: SearchSpace | None = None) -> SubnetFile:
     except SubnetError as err:
         raise SubnetError(f"{name}: {err}") from err
     return replace(file, space=space)
+
+
+def read_subnets(path: Path, space: SearchSpace) -> list[SubnetConfig]:
+    """Reads many sub-networks, each once, in the order of the file.
+
+    Args:
+        path: A pareto.json, or a file of lines (.jsonl), each a JSON object that has a "subnet" or is one.
+        space: The space that they must be members of.
+
+    Raises:
+        FormatError: The file cannot be read, does not parse, or holds no sub-network.
+        SubnetError: One is not a member of the space; says where it stands.
+    """
+    found: dict[SubnetConfig, None] = {}
+    for place, raw in _listed(path):
+        try:
+            subnet = SubnetConfig.from_dict(raw.get("subnet", raw) if isinstance(raw, Mapping) else raw)
+            space.validate(subnet)
+        except SubnetError as err:
+            raise SubnetError(f"{path}, {place}: {err}") from err
+        found[subnet] = None
+    if not found:
+        raise FormatError(f"{path} holds no sub-network; expected a pareto.json, or lines with a 'subnet' each")
+    return list(found)
+
+
+def _listed(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.suffix == ".json":
+        points = read_document(path, format=PARETO_FORMAT, version=1).get("points")
+        if not isinstance(points, list):
+            raise FormatError(f"{path} has no list of 'points'; it is no complete pareto.json")
+        yield from ((f"point {i}", point) for i, point in enumerate(points, start=1))
+        return
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise FormatError(f"cannot read {path}: {getattr(err, 'strerror', None) or err}") from err
+    for i, line in enumerate(lines, start=1):
+        try:
+            yield f"line {i}", json.loads(line)
+        except ValueError as err:
+            raise FormatError(f"{path}, line {i} does not parse as JSON: {err}") from err
 
 
 def write_subnet(path: Path, file: SubnetFile) -> None:

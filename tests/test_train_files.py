@@ -232,3 +232,17 @@ def test_two_processes_end_with_the_weights_of_one(folder, tmp_path, augmentatio
         for name in ("one", "two")
     ]
     assert [line["accuracy_largest"] for line in logs[0]] == [line["accuracy_largest"] for line in logs[1]]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_subnets_to_evaluate():
+    options = ["evaluate", "--random", "3", "--seed", "1", "--threads", "1", "--json"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = []
+    for start in ([], torchrun):
+        command = [sys.executable, *start, "-m", "nas2edge", *options]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0]["subnets"] == found[1]["subnets"]
+    assert [result["processes"] for result in found] == [1, 2]

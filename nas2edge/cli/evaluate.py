@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nas2edge.costs import count
 from nas2edge.optional import require
 from nas2edge.plan import plan
 from nas2edge.space import SearchSpace, SubnetConfig
-from nas2edge.subnet_file import find_subnet
+from nas2edge.subnet_file import ENDS, find_subnet, read_subnets
 from nas2edge.units import format_count
 
 
@@ -24,6 +25,12 @@ from nas2edge.units import format_count
     "subnets",
     multiple=True,
     help="smallest, largest, alphanet-a0 (to a6) or a subnet.json; repeatable.  [default: both ends]",
+)
+@click.option(
+    "--subnets",
+    "listed",
+    type=click.Path(path_type=Path),
+    help="Many: a pareto.json, or a .jsonl file with a subnet on each line.",
 )
 @click.option("--random", "random", default=0, show_default=True, help="Sub-networks to draw besides.")
 @click.option("--seed", default=0, show_default=True, help="Of the sub-networks drawn.")
@@ -36,6 +43,7 @@ from nas2edge.units import format_count
 def command(
     supernet: str,
     subnets: tuple[str, ...],
+    listed: Path | None,
     random: int,
     seed: int,
     data: Path | None,
@@ -45,20 +53,31 @@ def command(
 ) -> None:
     """Measure accuracies of sub-networks: cut out, recalibrated, run on labelled images.
 
+    Images are decoded once, however many there are. Started by torchrun, processes share the sub-networks.
+
     Example: nas2edge evaluate --random 10 --data cifar10.zip --split test
     """
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
+    from nas2edge.train.processes import gather, join, leave
 
     loaded = load_supernet(supernet)
     use_threads(threads, loaded.info.space)
     space = loaded.info.space
-    named = {name: find_subnet(name, space).subnet for name in subnets or ("smallest", "largest")}
+    named = {name: find_subnet(name, space).subnet for name in subnets or (() if listed else ENDS)}
+    if listed:
+        named |= {subnet.id: subnet for subnet in read_subnets(listed, space)}
     for i, subnet in enumerate(space.decode(space.sample(random, np.random.default_rng(seed)))):
         named[f"random {i}"] = subnet
-    evaluator = make_evaluator(loaded, data=data, split=split)
-    rows = [_row(name, subnet, evaluator([subnet])[0], space) for name, subnet in named.items()]
+    evaluator, process = make_evaluator(loaded, data=data, split=split), join()
+    mine = list(named.items())[process.rank :: process.world]
+    started = time.monotonic()
+    rows = gather([_row(name, subnet, evaluator([subnet])[0], space) for name, subnet in mine], process)
+    seconds = time.monotonic() - started
+    leave()
+    if not process.first:
+        return
     if as_json:
         echo_json(
             {
@@ -67,6 +86,8 @@ def command(
                 "supernet": {"source": supernet, "sha256": loaded.info.sha256},
                 "images": {"source": str(data or "beside the weights"), "split": split, "count": evaluator.tested},
                 "subnets": rows,
+                "seconds": seconds,
+                "processes": process.world,
             }
         )
         return
@@ -77,7 +98,9 @@ def command(
         table.add_column(heading, justify="left" if heading == "sub-network" else "right")
     for row in rows:
         table.add_row(row["name"], f"{row['accuracy']:.2f}", format_count(row["macs"]), format_count(row["params"]))
-    result_console(as_json=False).print(table)
+    console = result_console(as_json=False)
+    console.print(table)
+    console.print(f"{len(rows)} in {seconds:.1f} s: {60 * len(rows) / seconds:.0f} a minute")
 
 
 def _row(name: str, subnet: SubnetConfig, accuracy: float, space: SearchSpace) -> dict[str, Any]:

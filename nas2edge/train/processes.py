@@ -10,12 +10,17 @@ process alone reduces nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
+_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,15 @@ def total(value: Tensor, process: Process) -> Tensor:
         value = value.clone()
         dist.all_reduce(value)
     return value
+
+
+def gather(values: Sequence[T], process: Process) -> list[T]:
+    """Returns the values of all processes in turn: the first of each, then the second of each, and so on."""
+    if process.world == 1:
+        return list(values)
+    parts: list[Any] = [None] * process.world
+    dist.all_gather_object(parts, list(values))
+    return [value for row in zip_longest(*parts, fillvalue=_NOTHING) for value in row if value is not _NOTHING]
 
 
 def average(value: Tensor, process: Process) -> float:
