@@ -11,12 +11,14 @@ from click.testing import CliRunner
 
 from nas2edge import load_space, unique_layers
 from nas2edge.cli import main, profile
+from nas2edge.cli._int8 import int8_graph
 from nas2edge.errors import InputError
 from nas2edge.graph import network_model, random_weights
 from nas2edge.latency import target as targets
 from nas2edge.latency.borders import border_model, border_shapes, bordered_model, shape_after, shape_before
 from nas2edge.latency.ncnn_model import ncnn_border, ncnn_model
-from nas2edge.latency.target import Target, check_target
+from nas2edge.latency.protocol import Item
+from nas2edge.latency.target import Target, check_target, make_prepare
 from nas2edge.plan import plan
 from nas2edge.runtimes import open_session
 
@@ -150,7 +152,7 @@ def test_ncnn_blocks_stand_between_thin_convolutions_too(tmp_path):
         (Target(runtime="ncnn", precision="fp16"), "benchncnn computes in float16"),
         (Target(runtime="ncnn", precision="int8"), "ncnn2table"),
         (Target(runtime="ncnn", batch=2), "at batch 2 here: ncnn runs one image at a time"),
-        (Target(threads=4096), "--threads 4096 is more than the"),
+        (Target(threads=4096), "--threads 4096 is more than this process may use"),
         (Target(runtime="tensorrt"), "--pack"),
         (Target(runtime="fingers"), "expected one of onnxruntime, openvino, ncnn"),
     ],
@@ -162,6 +164,21 @@ def test_what_cannot_be_measured_is_refused_with_the_reason(target, reason):
         check_target(target)
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_blocks_have_integer_convolutions(runtime):
+    pytest.importorskip(runtime)
+    rng = np.random.default_rng(0)
+    model = int8_graph(bordered_model([some_block(shortcut="pool+conv")], rng=rng))
+
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    makers = {node.output[0]: node.op_type for node in model.graph.node}
+    assert len(convolutions) >= 6  # the thin ones too
+    assert {makers[name] for node in convolutions for name in node.input[:2]} == {"DequantizeLinear"}
+    prepare = make_prepare(Target(runtime=runtime, precision="int8"), rng=rng, quantise=int8_graph)
+    elapsed, _ = prepare(Item(id="x", layers=(some_block(shortcut="pool+conv"),)))(1)
+    assert elapsed > 0
+
+
 def test_the_command_offers_what_the_library_knows():
     assert (*targets.LOCAL_RUNTIMES, *targets.REMOTE_RUNTIMES) == profile.RUNTIMES
     assert profile.PRECISIONS == targets.PRECISIONS
@@ -170,7 +187,7 @@ def test_the_command_offers_what_the_library_knows():
 def test_the_command_refuses_before_it_measures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    result = CliRunner().invoke(main, ["profile", "--precision", "fp16", "--out", "cpu.json"])
+    result = CliRunner().invoke(main, ["profile", "--precision", "fp16"])
 
     assert result.exit_code == 2
     assert "ONNX Runtime cannot be measured in fp16" in result.stderr

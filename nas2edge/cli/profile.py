@@ -125,7 +125,9 @@ def command(
         request = Request(spaces=tuple(loaded), date=date, seed=seed, options=options, nets=networks,
                           partial=partial_path(path))  # fmt: skip
         if pack is not None or ssh is not None:
+            _profile_remote.tool_of(runtime)
             packed = pack or path.with_suffix(".pack.tar.gz")
+            _make_user_folder(packed)
             models = _profile_remote.write(packed, request, runtime=runtime, precision=precision, threads=threads,
                                            batch=batch, seconds=time_per_row / options.sessions)  # fmt: skip
             if ssh is None:
@@ -136,6 +138,7 @@ def command(
         else:
             table = _measure(request, device, name=path.stem, runtime=runtime, precision=precision,
                              threads=threads or 1, batch=batch, budget=budget, restart=restart)  # fmt: skip
+    _make_user_folder(path)
     write_table(path, table)
     if not (estimate or ingest or ssh):
         partial_path(path).unlink(missing_ok=True)
@@ -155,6 +158,12 @@ def command(
             f"searches refuse this table unless they are forced (see: nas2edge tables lint {path})", markup=False
         )
         raise click.exceptions.Exit(2)
+
+
+def _make_user_folder(path: Path) -> None:
+    """Makes the folder where tables go unless they are told otherwise; a refused command leaves nothing behind."""
+    if path.parent == USER_FOLDER:
+        USER_FOLDER.mkdir(exist_ok=True)
 
 
 def _check_modes(given: dict[str, bool]) -> None:
@@ -188,6 +197,8 @@ def _measure(
         )
     target = Target(runtime=runtime, precision=precision, threads=threads, batch=batch)
     check_target(target)
+    if request.partial is not None:
+        _make_user_folder(request.partial)
     if restart and request.partial is not None:
         request.partial.unlink(missing_ok=True)
     with pass_progress() as progress:
@@ -224,7 +235,6 @@ def _estimate(device: str, spaces: list[SearchSpace], *, name: str, date: str) -
 
 def _output(device: str, out: Path | None) -> Path:
     if out is None:
-        USER_FOLDER.mkdir(exist_ok=True)
         return USER_FOLDER / f"{device}.json"
     if out.suffix != ".json":
         raise InputError(f"--out {out} does not end in .json, which it must to be found again")
