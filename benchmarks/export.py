@@ -1,6 +1,7 @@
 """Is our exported network as fast as torch.onnx.export + onnxsim would make it? And how long does exporting take?
 
 Usage: python benchmarks/export.py speed [--cpu 0]     (again to go on where it stopped)
+       python benchmarks/export.py operators
        python benchmarks/export.py time
        python benchmarks/export.py report
 
@@ -8,7 +9,8 @@ Five sub-networks of `attentivenas` and five of `tiny`, with random weights, go 
 torch.onnx.export with dynamo=False, and with dynamo=True (which needs onnxscript). Each file passes onnxsim. Then ONNX
 Runtime and OpenVINO run all three on one thread, in turn, in fresh processes (nas2edge.bench.measure): the figure is
 the median of paired ratios, ours over theirs, with its interval, widened by what two runs of the same file differ by.
-Results go to export_results.json.
+`operators` counts what each runtime executes after its own optimisation, which no noise can blur. Results go to
+export_results.json.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -30,6 +33,8 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+import onnxruntime as ort
+import openvino as ov
 import torch
 
 from nas2edge.bench.artefact import find_artefact
@@ -65,8 +70,9 @@ def main() -> None:
 @main.command()
 @click.option("--cpu", type=click.IntRange(min=0), default=0, show_default=True, help="The core to run on.")
 @click.option("--only", help="Only networks whose name has this in it.")
-@click.option("--again", is_flag=True, help="Measure anew what was measured before.")
-def speed(cpu: int, only: str | None, again: bool) -> None:
+@click.option("--undecided", is_flag=True, help="Measure anew where an interval holds the limit.")
+@click.option("--budget", default=BUDGET_S, show_default=True, help="Seconds for one network in one runtime.")
+def speed(cpu: int, only: str | None, undecided: bool, budget: float) -> None:
     """Compares the three exporters' files; goes on from what is there."""
     os.sched_setaffinity(0, {cpu})
     torch.set_num_threads(1)
@@ -74,17 +80,34 @@ def speed(cpu: int, only: str | None, again: bool) -> None:
     for name, layers in networks():
         if only and only not in name:
             continue
-        due = [runtime for runtime in RUNTIMES if again or f"{name} {runtime}" not in results["speed"]]
+        before = {runtime: results["speed"].get(f"{name} {runtime}") for runtime in RUNTIMES}
+        due = [name for name, found in before.items() if not found or (undecided and not _decided(found))]
         if not due:
             continue
         with tempfile.TemporaryDirectory() as folder:
             files = export_all(Path(folder), layers)
-            results["networks"][name] = {"nodes": {way: _nodes(path) for way, path in files.items()}}
+            results["networks"].setdefault(name, {})["nodes"] = {way: _nodes(path) for way, path in files.items()}
             results["networks"][name]["nodes"]["dynamo without onnxsim"] = _nodes(Path(folder) / "dynamo.raw.onnx")
             for runtime in due:
-                results["speed"][f"{name} {runtime}"] = found = compare(files, runtime)
+                results["speed"][f"{name} {runtime}"] = found = compare(files, runtime, budget)
                 click.echo(f"{name} {runtime}: {json.dumps(found)}")
                 _save(results)
+
+
+@main.command()
+def operators() -> None:
+    """Counts the operators that each runtime executes of each file."""
+    torch.set_num_threads(1)
+    results = _results()
+    for name, layers in networks():
+        with tempfile.TemporaryDirectory() as folder:
+            files = export_all(Path(folder), layers)
+            found = {way: {"onnxruntime": _in_ort(path), "openvino": _in_openvino(path)} for way, path in files.items()}
+        results["networks"].setdefault(name, {})["executed"] = found
+        totals = {way: {runtime: sum(kinds.values()) for runtime, kinds in by.items()} for way, by in found.items()}
+        same = all(found[way]["openvino"] == found[OURS]["openvino"] for way in THEIRS)
+        click.echo(f"{name}: {totals}; the same in OpenVINO: {same}")
+        _save(results)
 
 
 @main.command("time")
@@ -164,12 +187,12 @@ def export_all(folder: Path, layers: tuple[LayerSpec, ...]) -> dict[str, Path]:
     return files
 
 
-def compare(files: dict[str, Path], runtime: str) -> dict[str, Any]:
+def compare(files: dict[str, Path], runtime: str, budget: float) -> dict[str, Any]:
     """Takes rounds until both comparisons are decided or the time is spent."""
     order = [OURS, *THEIRS, OURS]
     artefacts = [find_artefact(str(files[way]), runtime=runtime) for way in order]
     rounds: list[Round] = []
-    end = monotonic() + BUDGET_S
+    end = monotonic() + budget
     found: dict[str, Any] = {}
     while len(rounds) < MIN_ROUNDS or (monotonic() < end and not _decided(found)):
         rounds.append(measure_round(artefacts, Options()))
@@ -177,6 +200,23 @@ def compare(files: dict[str, Path], runtime: str) -> dict[str, Any]:
             found = _judge(rounds)
     ms = 1e3 * float(np.exp(np.median(np.stack([r.logs for r in rounds])[:, 0])))
     return {"ms": round(ms, 4), "rounds": len(rounds), "runtime": rounds[0].starts[0].runtime, **found}
+
+
+def _in_ort(path: Path) -> dict[str, int]:
+    """Operators after ONNX Runtime's optimisation, as it saves them."""
+    optimised = path.with_suffix(".optimised.onnx")
+    options = ort.SessionOptions()
+    options.log_severity_level, options.optimized_model_filepath = 3, str(optimised)
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return dict(sorted(Counter(node.op_type for node in onnx.load(optimised).graph.node).items()))
+
+
+def _in_openvino(path: Path) -> dict[str, int]:
+    """Primitives of OpenVINO's compiled network, without constants, of which only the number of copies differs."""
+    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = ov.Core().compile_model(str(path), "CPU", settings)
+    kinds = [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
+    return dict(sorted(Counter(kind for kind in kinds if kind != "Const").items()))
 
 
 def _judge(rounds: list[Round]) -> dict[str, Any]:

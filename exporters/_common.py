@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from nas2edge.errors import EngineNotBuiltError, MissingDependencyError
 from nas2edge.export.exporter import Artefact, BatchRange
@@ -50,6 +51,14 @@ def check_fixed(batch: BatchRange, *, target: str, only_one: bool = False) -> No
         raise refused(target, f"it takes images one by one, and the batch size is {low}; give --batch 1")
 
 
+def precision_of(model: onnx.ModelProto) -> str:
+    """Returns "int8", "float16" or "float32": the narrowest precision that a graph computes in."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return "int8"
+    half = any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer)
+    return "float16" if half else "float32"
+
+
 def run_artefact(artefact: Artefact, images: npt.NDArray[np.float32], *, runtime: str) -> npt.NDArray[np.float32]:
     """Loads an artefact's first file on one thread and runs it on images (N, 3, R, R); returns logits (N, classes).
 
@@ -73,10 +82,10 @@ def lint_first(model: Path, target: str, *, name: str) -> list[str]:
     """
     report = lint(read_model(model), load_target(target))
     if report.errors:
+        kinds = {(finding.rule, finding.fix): finding for finding in reversed(report.errors)}
         said = "; ".join(
             f"{finding.rule} {finding.node + ': ' if finding.node else ''}{finding.message}: {finding.fix}"
-            for finding in report.errors[:_SHOWN]
+            for finding in [*kinds.values()][::-1][:_SHOWN]
         )
-        more = f"; and {len(report.errors) - _SHOWN} more" if len(report.errors) > _SHOWN else ""
-        raise refused(name, f"{said}{more} (nas2edge lint --for {target})")
+        raise refused(name, f"{said} (all {len(report.errors)}: nas2edge lint --for {target})")
     return [f"{finding.rule} {finding.node}: {finding.message}" for finding in report.warnings[:_SHOWN]]

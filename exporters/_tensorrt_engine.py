@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 _NAME_BYTES = 256
 
@@ -71,14 +69,6 @@ def find_gpu() -> Gpu | None:
     if failed:
         return None
     return Gpu(name=name.value.decode(errors="replace"), compute_capability=f"{version[0].value}.{version[1].value}")
-
-
-def precision_of(model: onnx.ModelProto) -> str:
-    """Returns "int8", "float16" or "float32": the narrowest precision that a graph computes in."""
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "int8"
-    half = any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer)
-    return "float16" if half else "float32"
 
 
 def default_timing_cache(version: str, gpu: Gpu) -> Path:

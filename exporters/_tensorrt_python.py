@@ -21,7 +21,8 @@ from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import BatchRange
 from nas2edge.files import atomic_path
 
-from ._tensorrt_engine import Built, Gpu, default_timing_cache, find_gpu, precision_of, this_platform
+from ._common import precision_of
+from ._tensorrt_engine import Built, Gpu, default_timing_cache, find_gpu, this_platform
 from ._tensorrt_run import find_memory
 
 VENDOR, RTX = "tensorrt", "tensorrt_rtx"

@@ -20,7 +20,8 @@ import onnx
 from nas2edge.errors import EngineNotBuiltError, FormatError, RuntimeFailedError
 from nas2edge.export.exporter import BatchRange
 
-from ._tensorrt_engine import Built, precision_of
+from ._common import precision_of
+from ._tensorrt_engine import Built
 from ._tensorrt_hosts import Host
 
 Array = npt.NDArray[np.float32]

@@ -1,7 +1,8 @@
 """ncnn, for phones and single-board computers: converted by pnnx, ncnn's own converter.
 
 pnnx halves the weights' precision unless told not to. Here they stay float32, so that what is compared is the network;
-ncnn still computes in half precision on an Arm CPU that has it, unless the application turns that off.
+ncnn still computes in half precision on an Arm CPU that has it, unless the application turns that off. Of a float16
+model pnnx reads nothing, so it is given the same values as float32, and told to store them as halves.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 
-from ._common import check_fixed, lint_first, need, refused, run_artefact
+from ._common import check_fixed, lint_first, need, precision_of, refused, run_artefact
 
 _TIMEOUT_S = 600.0
 
 
 @final
 class NcnnExporter(Exporter):
-    """Writes `model.ncnn.param` and `model.ncnn.bin`: the same bytes each time, for the same version of pnnx."""
+    """Writes `model.ncnn.param` and `model.ncnn.bin`: the same bytes each time, for the same version of pnnx.
+
+    A float16 model's weights are stored as halves; which layers were kept in float32 is lost, since ncnn decides that.
+    """
 
     name = "ncnn"
 
@@ -33,16 +40,18 @@ class NcnnExporter(Exporter):
         """Converts the model.
 
         Raises:
-            EngineNotBuiltError: pnnx or ncnn is missing, pnnx fails, or the model has a batch size other than 1 or a
-                precision other than float32.
+            EngineNotBuiltError: pnnx or ncnn is missing, pnnx fails, or the model has a batch size other than 1 or is
+                quantized.
         """
         need("pnnx", "ncnn", extra="ncnn", target=self.name)
         check_fixed(batch, target=self.name, only_one=True)
-        warnings = lint_first(model, self.name, name=self.name)
         files = tuple(model.with_suffix(suffix) for suffix in (".ncnn.param", ".ncnn.bin"))
         with tempfile.TemporaryDirectory() as folder:
-            shutil.copy(model, Path(folder, "model.onnx"))
-            _run_pnnx(Path(folder))
+            graph = onnx.load(model)
+            half = precision_of(graph) == "float16"
+            onnx.save(widened(graph) if half else graph, Path(folder, "model.onnx"))
+            warnings = lint_first(Path(folder, "model.onnx"), self.name, name=self.name)
+            _run_pnnx(Path(folder), half=half)
             for file in files:
                 shutil.copyfile(Path(folder, f"model.ncnn{file.suffix}"), file)
         return Artefact(
@@ -62,13 +71,54 @@ class NcnnExporter(Exporter):
         return run_artefact(artefact, images, runtime="ncnn")
 
 
-def _run_pnnx(folder: Path) -> None:
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns a model with the same weights as float32, and without the casts that then do nothing."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    graph = wide.graph
+    casts = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
+    nodes = [node for node in graph.node if node.op_type != "Cast"]
+    for value in graph.output:  # the name of an output stays, whatever it was cast from
+        source = value.name
+        while source in casts:
+            source = casts[source]
+        if source != value.name:
+            del casts[value.name]
+            casts[source] = value.name
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            node.input[i] = _uncast(name, casts)
+        for i, name in enumerate(node.output):
+            node.output[i] = casts.get(name, name)
+    weights = [numpy_helper.to_array(weight) for weight in graph.initializer]
+    named = zip(graph.initializer, weights, strict=True)
+    kept = [numpy_helper.from_array(_wide(array), weight.name) for weight, array in named]
+    for values in (graph.node, graph.initializer, graph.value_info):
+        del values[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return wide
+
+
+def _uncast(name: str, casts: Mapping[str, str]) -> str:
+    while name in casts:
+        name = casts[name]
+    return name
+
+
+def _wide(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _run_pnnx(folder: Path, *, half: bool) -> None:
     """Runs pnnx on model.onnx; it writes model.ncnn.param, model.ncnn.bin and much else into the folder."""
     import pnnx
 
     try:
         done = subprocess.run(
-            [pnnx.EXEC_PATH, "model.onnx", "fp16=0"],
+            [pnnx.EXEC_PATH, "model.onnx", f"fp16={int(half)}"],
             cwd=folder, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S,
         )  # fmt: skip
     except OSError as err:

@@ -20,8 +20,8 @@ from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 from nas2edge.files import write_json
 
-from ._common import lint_first
-from ._tensorrt_engine import Built, find_gpu, precision_of
+from ._common import lint_first, precision_of
+from ._tensorrt_engine import Built, find_gpu
 from ._tensorrt_hosts import Host, LocalHost, SshHost
 from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, make_log, parse_with, working_builder
 from ._tensorrt_run import find_memory, run_engine

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nas2edge.errors import EngineNotBuiltError, RuntimeFailedError
+from nas2edge.export.float16 import to_float16
 from nas2edge.export.registry import load_exporter
 from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
@@ -204,3 +206,19 @@ def test_an_operator_that_tflite_is_not_given_is_named(tmp_path):
 
     with pytest.raises(EngineNotBuiltError, match="no tflite artefact was made: N2E-L103 logits: Cos is not accepted"):
         load_exporter("tflite").build(tmp_path / "model.onnx", batch=FIXED)
+
+
+def test_a_float16_model_becomes_ncnn_with_halves(tmp_path, tiny_space):
+    """The values are the model's own; casts, and which end they are at, make no difference."""
+    model = write_model(tmp_path, tiny_space)
+    given = images(tiny_space)
+    onnx.save(to_float16(onnx.load(model), defaultdict(float)).model, tmp_path / "model.fp16.onnx")
+    with open_session(tmp_path / "model.fp16.onnx", runtime="onnxruntime") as session:
+        expected = run_all(session, given)
+
+    exporter, whole = built("ncnn", model)
+    artefact = exporter.build(tmp_path / "model.fp16.onnx", batch=FIXED)
+
+    assert artefact.files[1].name == "model.fp16.ncnn.bin"
+    assert artefact.files[1].stat().st_size < 0.7 * whole.files[1].stat().st_size
+    np.testing.assert_allclose(exporter.run(artefact, given), expected, atol=0.01 * abs(expected).max())

@@ -268,9 +268,13 @@ def test_files_that_are_none_are_refused(content, error, message, tmp_path):
 @pytest.mark.parametrize(
     ("target", "model", "message"),
     [
-        ("ncnn", quantized(np.int8, 0), r"N2E-L110 node: QuantizeLinear.*export in float32.*nas2edge lint --for ncnn"),
+        (
+            "ncnn",
+            quantized(np.int8, 0),
+            r"N2E-L110 node: QuantizeLinear.*export in float32.*all 2: nas2edge lint --for ncnn",
+        ),
         ("tflite", one_node("Cos"), "N2E-L103 node: Cos is not accepted"),
-        ("trt", quantized(np.uint8, 128), r"N2E-L111 node: .*\(nas2edge lint --for trt-rtx\)"),
+        ("trt", quantized(np.uint8, 128), r"N2E-L111 node: .*\(all 2: nas2edge lint --for trt-rtx\)"),
     ],
 )
 def test_targets_lint_before_they_build(target, model, message, tmp_path):
