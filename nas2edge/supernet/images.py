@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from nas2edge.errors import DataError
 from nas2edge.optional import require
+from nas2edge.supernet.shards import TarEntry, class_names, list_shards
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,6 +29,7 @@ _SHORT_SIDE_RATIO = 8 / 7  # resize to 256, crop 224: the customary evaluation c
 _MAX_BYTES = 8 * 2**30
 
 Folder = Path | zipfile.Path
+Source = Folder | TarEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +37,11 @@ class ImageFile:
     """One file of an ImageFolder.
 
     Args:
-        path: Where its bytes are, in a folder or a zip file.
+        path: Where its bytes are, in a folder, a zip file or a tar shard.
         label: Index of its class.
     """
 
-    path: Folder
+    path: Source
     label: int
 
 
@@ -75,12 +77,19 @@ def read_images(source: Path, split: str, *, image_size: int) -> ImageSet:
 def list_images(source: Path, split: str) -> tuple[list[ImageFile], tuple[str, ...]]:
     """Returns the files of a split in sorted order, and the class names.
 
-    The split may stand one folder down, as in `cifar10/train/...`.
+    The split may stand one folder down, as in `cifar10/train/...`. A split of tar files is read as WebDataset shards.
 
     Raises:
         DataError: The source or split does not exist, or has no images.
     """
     folder = _find_split(_open(Path(source)), split, source)
+    if isinstance(folder, Path) and (shards := sorted(folder.glob("*.tar"))):
+        entries, labels = list_shards(shards, SUFFIXES)
+        if not entries:
+            raise DataError(f"no images in the {len(shards)} shards of {folder}; expected {', '.join(SUFFIXES)}")
+        return [ImageFile(path=path, label=label) for path, label in zip(entries, labels, strict=True)], class_names(
+            folder, labels
+        )
     class_folders = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
     files = [
         ImageFile(path=path, label=label)
@@ -147,7 +156,7 @@ def decode(
     return ImageSet(pixels=pixels[: len(labels)], labels=np.array(labels, dtype=np.int64), classes=classes)
 
 
-def open_image(path: Folder) -> Image:
+def open_image(path: Source) -> Image:
     """Reads a file as an RGB image.
 
     Raises:
@@ -212,7 +221,7 @@ def _find_split(root: Folder, split: str, source: Path) -> Any:
     return found[0]
 
 
-def _decode(path: Folder, image_size: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Source, image_size: int) -> npt.NDArray[np.uint8]:
     from PIL.Image import Resampling
 
     image = open_image(path)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from nas2edge.errors import DataError
 from nas2edge.optional import require
 from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, open_image, split_off
+from nas2edge.supernet.shards import TarEntry
 from nas2edge.supernet.weights_file import Preprocess
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.recipe import Recipe
@@ -30,6 +31,8 @@ Batch = tuple[Tensor, Tensor]
 """Normalised images (n, 3, S, S) and labels (n,)."""
 _Made = tuple[Tensor, Tensor, list[str]]
 """A batch, and why some of its files are not in it."""
+OPEN_SHARDS = 16
+"""Shards that images are drawn from at a time."""
 MAX_SKIPPED = 0.01
 """Share of the training images that may not decode."""
 
@@ -83,6 +86,10 @@ class BatchSource(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Returns the number of training images."""
+
+    def order(self, seed: int) -> Tensor:
+        """Returns the numbers of all images in the order of an epoch: shape (len,)."""
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     @abstractmethod
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
@@ -226,9 +233,19 @@ class FileSource(BatchSource):
         self.preprocess = statistics(images)
         self._dataset = _Crops(files.training, self.preprocess, auto_augment=auto_augment)
         self._workers = workers
+        self._shards = _by_shard(files.training)
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+    def order(self, seed: int) -> Tensor:
+        """Shuffles all images; those in shards within a few shards at a time, so that reads stay close together."""
+        if self._shards is None:
+            return super().order(seed)
+        generator = torch.Generator().manual_seed(seed)
+        groups = torch.split(torch.randperm(len(self._shards), generator=generator), OPEN_SHARDS)
+        parts = [torch.cat([self._shards[i] for i in group.tolist()]) for group in groups]
+        return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in parts])
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
         items = [[(image, request.seed + image) for image in request.share.tolist()] for request in requests]
@@ -279,6 +296,16 @@ class _Crops(Dataset[tuple[Tensor, int] | str]):
         with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
             torch.manual_seed(seed)
             return self._transform(image), file.label
+
+
+def _by_shard(files: list[ImageFile]) -> list[Tensor] | None:
+    """Returns the numbers of each shard's images, or None where images lie in no shards."""
+    shards: dict[Path, list[int]] = {}
+    for i, file in enumerate(files):
+        if not isinstance(file.path, TarEntry):
+            return None
+        shards.setdefault(file.path.shard, []).append(i)
+    return [torch.tensor(numbers) for numbers in shards.values()]
 
 
 def _collate(items: list[tuple[Tensor, int] | str]) -> _Made:

@@ -237,9 +237,7 @@ class _Run:
     def _requests(self) -> list[Request]:
         """Returns the batches that are left of the epoch, as this process asks for them."""
         recipe, process, position = self.recipe, self.process, self.position
-        order = torch.randperm(
-            len(self.source), generator=torch.Generator().manual_seed(_seed(recipe.seed, position.epoch))
-        )
+        order = self.source.order(_seed(recipe.seed, position.epoch))
         batches = torch.split(order, recipe.batch_size)[: self.steps]
         return [
             Request(
