@@ -260,6 +260,19 @@ def test_a_bundle_that_was_being_replaced_is_put_back(tmp_path):
 # --- the same again --------------------------------------------------------------------------------------------------
 
 
+def test_other_weights_are_another_network(run_folder, tmp_path):
+    other = write_run(tmp_path / "other", seed=1, images=2)
+    out = ("--out", str(tmp_path / "bundle"))
+
+    first = command("--supernet", str(run_folder), *out)
+    refused = command("--supernet", str(other), *out)
+    forced = command("--supernet", str(other), *out, "--force")
+
+    assert (first.exit_code, refused.exit_code, forced.exit_code) == (0, 2, 0)
+    assert "bundle holds this sub-network with other weights (sha256 " in refused.stderr
+    assert "to the byte" not in first.stdout
+
+
 def test_the_same_again_is_said_to_be_the_same(run_folder, tmp_path):
     arguments = ("--supernet", str(run_folder), "--out", str(tmp_path / "bundle"))
 

@@ -22,13 +22,14 @@ _UNWRITABLE = frozenset(
 )
 
 
-def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
+def check_replaceable(folder: Path, *, subnet_id: str, force: bool, sha256: str = "") -> None:
     """Checks that a bundle may be written under a name.
 
     Args:
         folder: The bundle to be.
         subnet_id: The sub-network that it will hold.
         force: Whether a bundle of another network may be replaced.
+        sha256: Of the weights that it will hold; other weights are another network.
 
     Raises:
         InputError: Something else is there.
@@ -47,7 +48,8 @@ def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
     if force or not any(folder.iterdir()):
         return
     try:
-        there = read_document(folder / MANIFEST_NAME, format=FORMAT, version=VERSION)["subnet"]["id"]
+        manifest = read_document(folder / MANIFEST_NAME, format=FORMAT, version=VERSION)
+        there, weights = manifest["subnet"]["id"], manifest.get("supernet", {}).get("sha256", sha256)
     except (FormatError, KeyError, TypeError) as err:
         raise InputError(
             f"{folder} holds a bundle that does not read ({err}); give --out another name, or --force"
@@ -55,6 +57,11 @@ def check_replaceable(folder: Path, *, subnet_id: str, force: bool) -> None:
     if there != subnet_id:
         raise InputError(
             f"{folder} holds another sub-network ({there}, not {subnet_id}); give --out another name, or --force"
+        )
+    if sha256 and weights != sha256:
+        raise InputError(
+            f"{folder} holds this sub-network with other weights (sha256 {weights[:12]}, not {sha256[:12]}); give "
+            "--out another name, or --force"
         )
 
 

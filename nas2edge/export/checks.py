@@ -59,7 +59,8 @@ def check_request(request: ExportRequest) -> None:
             "give --supernet the one that it was searched with"
         )
     check_labels(request)
-    check_replaceable(request.out, subnet_id=request.file.subnet.id, force=request.force)
+    sha256 = request.supernet.info.sha256
+    check_replaceable(request.out, subnet_id=request.file.subnet.id, force=request.force, sha256=sha256)
 
 
 def check_labels(request: ExportRequest) -> None:
