@@ -25,7 +25,7 @@ from nas2edge.latency.tools import TOOLS, ToolTimes, check_tool
 from tests import device_tools
 from tests.search_spaces import small_space
 
-SPACE = small_space()
+SPACE = replace(small_space(), resolution=(16,))
 REQUEST = Request(spaces=(SPACE,), date="2026-01-31", nets=10)
 
 
@@ -241,20 +241,29 @@ def test_a_machine_that_takes_no_key_is_said_with_what_to_do(ssh, packs):
 
 def test_the_command_packs_runs_by_ssh_and_ingests(ssh, monkeypatch):
     monkeypatch.chdir(ssh)
-    quick = ["--runtime", "ncnn", "--networks", "10"]
+    (ssh / "small.json").write_text(json.dumps(SPACE.to_dict()))
+    quick = ["--runtime", "ncnn", "--networks", "10", "--space", "small.json"]
 
     packed = CliRunner().invoke(main, ["profile", *quick, "--pack", "pack.tar.gz", "--json"])
     measured = CliRunner().invoke(main, ["profile", *quick, "--device", "board", "--ssh", "me@board"])
     (folder,) = (ssh / "home").iterdir()
     shutil.copy(folder / FOLDER / "results.tar.gz", ssh)
-    again = CliRunner().invoke(main, ["profile", "--device", "board2", "--ingest", "results.tar.gz"])
+    again = CliRunner().invoke(
+        main, ["profile", "--device", "board2", "--ingest", "results.tar.gz", "--space", "small.json"]
+    )
+    unknown = CliRunner().invoke(main, ["profile", "--device", "board3", "--ingest", "results.tar.gz"])
 
     assert packed.exit_code == 0, packed.output
     assert json.loads(packed.stdout)["tool"] == "benchncnn"
-    assert (measured.exit_code, again.exit_code) == (0, 0), measured.output + again.output
+    # The stand-in's times have nothing to do with MACs, which lint finds; the tables are written all the same.
+    assert (measured.exit_code, again.exit_code) == (2, 2), measured.output + again.output
+    assert "error N2E-L005: the rank correlation of latency with MACs" in measured.stdout
+    assert "searches refuse this table" in measured.stdout
+    assert "use it" not in measured.stdout
     one, two = (read_table(ssh / "latency_tables" / f"{name}.json") for name in ("board", "board2"))
     assert [row.p50 for row in one.rows] == [row.p50 for row in two.rows]
-    assert len(one.rows) == 282
+    assert len(one.rows) == len(REQUEST.blocks)
+    assert (unknown.exit_code, "unknown space 'small'" in unknown.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

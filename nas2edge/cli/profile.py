@@ -151,7 +151,9 @@ def command(
         console.print(f"  not measured: {name}: {reason}", markup=False)
     if len(failed) > _SHOWN:
         console.print(f"  not measured: {len(failed) - _SHOWN} more; --json lists all of them")
-    if errors:
+    if not errors:
+        console.print(f"use it: nas2edge search --device {table.device.name} --tables {path.parent}", markup=False)
+    else:
         for error in errors:
             console.print(f"error {error.rule}: {error.message}; {error.advice}", markup=False)
         console.print(
@@ -291,4 +293,3 @@ def _render(console: Console, table: LatencyTable, path: Path) -> None:
         console.print(
             f"  expected error of a network: {table.rel_sigma:.0%} (one sigma), not validated", soft_wrap=True
         )
-    console.print(f"use it: nas2edge search --device {table.device.name} --tables {path.parent}", soft_wrap=True)

@@ -90,8 +90,8 @@ def check_target(target: Target) -> None:
         require(target.runtime, extra=_EXTRAS[target.runtime], purpose=f"measuring {_NAMES[target.runtime]}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if target.threads > cores:
-        raise InputError(f"--threads {target.threads} is more than this process may use, which is {cores}; threads that "
-                         "share a core wait for each other")  # fmt: skip
+        raise InputError(f"--threads {target.threads} is more than this process may use, which is {cores}; threads "
+                         "that share a core wait for each other")  # fmt: skip
     if (reason := _REFUSALS[target.runtime](target)) is not None:
         raise InputError(f"{_NAMES[target.runtime]} cannot be measured in {target.precision} at batch {target.batch} "
                          f"here: {reason}")  # fmt: skip
