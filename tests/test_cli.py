@@ -23,10 +23,10 @@ def test_the_version_is_printed():
 
 
 def test_an_unknown_command_lists_the_nearest():
-    result = CliRunner().invoke(main, ["serch"])
+    result = CliRunner().invoke(main, ["sarch"])
 
     assert result.exit_code == 2
-    assert result.stderr.strip() == "error: unknown command 'serch'; did you mean 'search'? (see: nas2edge --help)"
+    assert result.stderr.strip() == "error: unknown command 'sarch'; did you mean 'search'? (see: nas2edge --help)"
 
 
 @pytest.mark.parametrize(
