@@ -142,6 +142,11 @@ def command(
     write_table(path, table)
     if not (estimate or ingest or ssh):
         partial_path(path).unlink(missing_ok=True)
+    _report(table, path, failed, as_json=as_json)
+
+
+def _report(table: LatencyTable, path: Path, failed: dict[str, str], *, as_json: bool) -> None:
+    """Says what was written; ends with exit code 2 if the table fails lint."""
     errors = lint_table(table).errors
     if as_json:
         echo_json(_summary(table, path) | {"failed": failed, "lint_errors": [asdict(error) for error in errors]})
