@@ -8,7 +8,7 @@ from nas2edge import load_space, unique_layers
 from nas2edge.device import Device
 from nas2edge.errors import FormatError, InputError, TableError, UnknownNameError
 from nas2edge.latency import list_tables, load_table, write_table
-from nas2edge.latency.registry import find_law, list_aliases, load_law
+from nas2edge.latency.registry import find_law, is_shipped, list_aliases, load_law
 from tests.latency_fakes import DEVICE, measured_table
 from tests.search_spaces import small_space
 
@@ -134,3 +134,13 @@ def test_latency_loads_neither_torch_nor_onnx():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_tables_that_come_along_are_told_from_the_users_own(tmp_path):
+    put(tmp_path, "cpu")
+
+    assert is_shipped("jetson", tables=tmp_path)
+    assert not is_shipped("cpu", tables=tmp_path)
+    assert not is_shipped(str(tmp_path / "cpu.json"))
+    with pytest.raises(UnknownNameError):
+        is_shipped("nothing")
