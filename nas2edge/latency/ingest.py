@@ -22,6 +22,7 @@ from nas2edge.latency.fill import fill_rows
 from nas2edge.latency.items import border_id, rows_from, shapes_of
 from nas2edge.latency.measure import Request, calibrate
 from nas2edge.latency.pack import FORMAT, VERSION, packed_items
+from nas2edge.latency.pack_script import whole_seconds
 from nas2edge.latency.protocol import Floor, Options, Visit, summarise
 from nas2edge.latency.roofline import MIN_ROWS
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
@@ -33,6 +34,8 @@ OPTIONS = Options(drift_limit=0.05, spread_limit=0.05)
 
 _UNCALIBRATED_REL_SIGMA = 0.1
 _LEAST_POWER_SAMPLES = 5
+_RUNNING_SHARE = 0.6  # of the seconds of a run, counted from the call's end
+_SAMPLE_S = 0.07  # between two readings of the script, at least
 _ROUNDING = 1 / math.sqrt(12)
 
 
@@ -93,7 +96,7 @@ def ingest(path: Path, spaces: Sequence[SearchSpace], *, name: str, date: str) -
                           "the pack anew")  # fmt: skip
     system = _system(files.get("system-start.txt", ""))
     _check_precision(tool, manifest["precision"], system)
-    visits, powers, failed = _visits(files, ids, tool)
+    visits, powers, failed = _visits(files, ids, tool, seconds=whole_seconds(manifest["seconds"]))
     floor = _floor(visits)
     found = {key: summarise(entries, floor=floor, options=OPTIONS) for key, entries in visits.items()}
     blocks = {
@@ -156,7 +159,7 @@ def _check_precision(tool: Tool, precision: str, system: Mapping[str, str]) -> N
 
 
 def _visits(
-    files: Mapping[str, str], ids: Mapping[str, str], tool: Tool
+    files: Mapping[str, str], ids: Mapping[str, str], tool: Tool, *, seconds: float
 ) -> tuple[dict[str, list[Visit]], dict[str, list[float]], dict[str, str]]:
     """Visits by item, power in milliwatts by item, and what failed."""
     read: list[tuple[str, ToolTimes, float | None]] = []
@@ -167,7 +170,7 @@ def _visits(
             continue
         head, _, output = files[name].partition("output:\n")
         try:
-            read.append((match[1], tool.read(output), _power_mw(head)))
+            read.append((match[1], tool.read(output), _power_mw(head, seconds) if tool.lasts else None))
         except FormatError as err:
             failed[ids[match[1]]] = str(err)
     references = [times.p50 if name == "reference" else math.nan for name, times, _ in read]
@@ -210,11 +213,14 @@ def _floor(visits: Mapping[str, list[Visit]]) -> Floor:
     return Floor(float(np.percentile([visit.reference for entries in visits.values() for visit in entries], 5)))
 
 
-def _power_mw(head: str) -> float | None:
-    """Median power of the second half of a call, when the model runs; None if a sensor said too little."""
+def _power_mw(head: str, seconds: float) -> float | None:
+    """Median power at the end of a call, when the model runs; None if a sensor said too little.
+
+    What comes before (loading, and for TensorRT building the engine) takes another power.
+    """
     line = next((line for line in head.splitlines() if line.startswith("power_mw: ")), "")
     samples = [float(word) for word in line.removeprefix("power_mw: ").split() if word.isdigit()]
-    late = samples[len(samples) // 2 :]
+    late = samples[-int(_RUNNING_SHARE * seconds / _SAMPLE_S) :]
     return float(np.median(late)) if len(late) >= _LEAST_POWER_SAMPLES and min(late) > 0 else None
 
 

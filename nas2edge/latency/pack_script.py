@@ -91,16 +91,20 @@ def script(tool: Tool, *, precision: str, threads: int | None, seconds: float) -
         threads: CPU threads; None means one.
         seconds: Timed runs of a model and session, where the tool can be told.
     """
-    whole = str(max(1, round(seconds)))  # all these tools take whole seconds
     values = {
         "@CALL@": tool.options[precision],
         "@TOOL@": tool.name,
         "@SUFFIX@": tool.suffix,
         "@THREADS@": str(threads or 1),
-        "@SECONDS@": whole,
+        "@SECONDS@": str(whole_seconds(seconds)),
         "@VERSION@": tool.version,
     }
     text = _SCRIPT
     for name, value in values.items():
         text = text.replace(name, value)
     return text
+
+
+def whole_seconds(seconds: float) -> int:
+    """Returns how long the script has each model run: all these tools take whole seconds."""
+    return max(1, round(seconds))

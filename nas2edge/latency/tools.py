@@ -51,6 +51,7 @@ class Tool:
         read: Reads what it printed.
         refusals: Why it cannot measure so, by precision.
         batches: Whether it runs several images at once.
+        lasts: Whether it runs a model for $SECONDS_PER_RUN at the end of the call, long enough for a power sensor.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Tool:
     read: Callable[[str], ToolTimes]
     refusals: Mapping[str, str]
     batches: bool = True
+    lasts: bool = True
 
 
 def check_tool(tool: Tool, *, precision: str, batch: int) -> None:
@@ -219,6 +221,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
                 read=read_benchncnn,
                 refusals={"int8": "an int8 model needs a calibration table of real images (ncnn2table)"},
                 batches=False,
+                lasts=False,
             ),
             Tool(
                 name="benchmark_app",
