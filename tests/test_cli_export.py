@@ -10,7 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nas2edge.cli import main
-from nas2edge.export import from_supernet, to_onnx
+from nas2edge.errors import EngineNotBuiltError
+from nas2edge.export import from_supernet, registry, to_onnx
+from nas2edge.export.exporter import Exporter
+from nas2edge.export.registry import load_exporter
 from nas2edge.export.simplify import simplify
 from nas2edge.graph import fold_batch_norm
 from nas2edge.spaces import load_space
@@ -178,30 +181,51 @@ def test_text_in_brackets_survives_the_console(subnet, monkeypatch):
     assert "see [export] and [/red]" in export("subnet.json", "--to", "onnx").stdout
 
 
-def test_all_targets_makes_one_bundle_and_one_table(subnet, monkeypatch):
-    """What does not take a precision is marked, and no failure."""
-    monkeypatch.setattr("nas2edge.cli._export_options.target_names", lambda: ("ncnn", "onnx"))
+class Picky(Exporter):
+    """A target that takes float32 and nothing else."""
 
+    name = "picky"
+
+    def build(self, model, *, batch):
+        if model.name != "model.onnx":
+            raise EngineNotBuiltError("it takes float32 alone.\nThe ONNX file is complete")
+        return replace(load_exporter("onnx").build(model, batch=batch), target=self.name)
+
+    def run(self, artefact, images):
+        return load_exporter("onnx").run(artefact, images)
+
+
+@pytest.fixture
+def picky(monkeypatch):
+    targets = {"onnx": "nas2edge.exporters.onnx:OnnxExporter", "picky": f"{__name__}:Picky"}
+    monkeypatch.setattr(registry, "_BUILT_IN", targets)
+    monkeypatch.setattr("nas2edge.cli._export_options.target_names", lambda: tuple(targets))
+
+
+def test_all_targets_makes_one_bundle_and_one_table(subnet, picky):
+    """What does not take a precision is marked, and no failure."""
     done = export("subnet.json", "--all-targets", "--precision", "fp32,fp16", "--out", "bundle")
 
     assert done.exit_code == 0, done.output
-    rows = [line.split()[:3] for line in done.stdout.splitlines() if line.split()[:1] in (["onnx"], ["ncnn"])]
+    rows = [line.split()[:3] for line in done.stdout.splitlines() if line.split()[:1] in (["onnx"], ["picky"])]
     assert [row[:2] for row in rows if row[1] in ("fp32", "fp16")] == [
         ["onnx", "fp32"],
-        ["ncnn", "fp32"],
+        ["picky", "fp32"],
         ["onnx", "fp16"],
-        ["ncnn", "fp16"],
+        ["picky", "fp16"],
     ]
-    assert ["ncnn", "fp16", "not"] in rows
-    assert "ncnn fp16: no ncnn artefact was made" in done.stdout
+    assert ["picky", "fp16", "not"] in rows
+    assert "picky fp16: it takes float32 alone." in done.stdout
     assert "ms here: median of" in done.stdout
     page = Path("bundle/report.md").read_text()
-    assert "| ncnn | fp16 | not built | not run |" in page
+    assert "| picky | fp16 | not built | not run |" in page
+    assert "The ONNX file is complete" not in page
 
 
-def test_a_target_that_does_not_take_a_precision_ends_with_3(subnet):
-    done = export("subnet.json", "--to", "onnx,ncnn", "--precision", "fp16", "--out", "bundle")
+def test_a_target_that_does_not_take_a_precision_ends_with_3(subnet, picky):
+    done = export("subnet.json", "--to", "onnx,picky", "--precision", "fp16", "--out", "bundle", "--json")
 
     assert done.exit_code == 3
-    assert "error: no ncnn artefact was made" in done.stderr
+    assert "error: it takes float32 alone." in done.stderr
     assert Path("bundle/model.fp16.onnx").exists()
+    assert json.loads(done.stdout)["engine_errors"].keys() == {"picky fp16"}

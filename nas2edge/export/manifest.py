@@ -23,6 +23,11 @@ from nas2edge.export.request import ExportRequest
 from nas2edge.graph import INPUT_NAME
 from nas2edge.subnet_file import subnet_to_dict
 
+_TYPED = {
+    "fp32": "",
+    "fp16": " --stronglyTyped  # before TensorRT 9: --fp16 instead",
+    "int8": " --stronglyTyped  # before TensorRT 9: --int8 --fp16 instead",
+}
 _TOOLS = ("torch", "numpy", "onnx", "onnxruntime", "onnxsim")
 
 _COMPARE = """\
@@ -105,10 +110,10 @@ def run_commands(request: ExportRequest) -> dict[str, str]:
             for which, n in zip(("min", "opt", "max"), request.batch, strict=True)
             if low_high
         )
-        name = model_name(request.precisions[0])
-        commands["Build and time an engine on a Jetson or another machine with TensorRT"] = (
-            f"trtexec --onnx={name} --saveEngine=device.engine{shapes}"
-        )
+        for precision in dict.fromkeys(request.precisions):
+            name = model_name(precision)
+            command = f"trtexec --onnx={name} --saveEngine=device.engine{shapes}{_TYPED[precision]}"
+            commands[f"Build and time an engine of {name} on a Jetson or another machine with TensorRT"] = command
     return commands
 
 
