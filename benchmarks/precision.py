@@ -37,8 +37,20 @@ def main() -> None:
     supernet = load_supernet()
     space = supernet.info.space
     drawn = space.decode(space.sample(3, np.random.default_rng(SEED)))
-    found = [measure(supernet, subnet) for subnet in (space.smallest(), space.largest(), *drawn)]
-    RESULTS.write_text(json.dumps({"supernet_sha256": supernet.info.sha256, "subnets": found}, indent=2) + "\n")
+    found = _measured(supernet.info.sha256)
+    for subnet in (space.smallest(), space.largest(), *drawn):
+        if subnet.id not in found:
+            found[subnet.id] = measure(supernet, subnet)
+            results = {"supernet_sha256": supernet.info.sha256, "subnets": list(found.values())}
+            RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _measured(sha256: str) -> dict[str, dict[str, Any]]:
+    """Returns what an earlier run has measured of these weights, by sub-network."""
+    if not RESULTS.exists():
+        return {}
+    read = json.loads(RESULTS.read_text())
+    return {row["id"]: row for row in read["subnets"]} if read["supernet_sha256"] == sha256 else {}
 
 
 def measure(supernet: LoadedSupernet, subnet: SubnetConfig) -> dict[str, Any]:
