@@ -94,7 +94,7 @@ def test_interrupted_validations_go_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(killed, request, kill)
-    report = run(resumed, request)
+    _, report = run(resumed, request)
 
     assert len(resumed.built) == 1 + 2 * 60 - 25  # the reference; saved every 25
     assert report.summary.nets == 60
@@ -102,6 +102,18 @@ def test_interrupted_validations_go_on(tmp_path):
     assert -5 < report.summary.bias < 0
     with pytest.raises(InputError, match="left by a measurement of another"):
         run(FakeMachine(), replace(request, seed=7))
+
+
+def test_calibrations_are_fitted_to_some_networks_and_judged_by_others():
+    request = ValidationRequest(nets=50, options=QUICK, calibrate=True)
+
+    table, report = validate_table(TABLE, TINY, request, prepare=FakeMachine().prepare, rng=np.random.default_rng(0))
+
+    assert TABLE.calibration.nets == 0
+    assert (table.calibration.nets, report.summary.nets) == (20, 30)
+    assert table.calibration.overhead_ms == pytest.approx(0.003, rel=0.01)
+    assert report.summary.mape < 0.01
+    assert report.digest == table.digest != TABLE.digest
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ FORMAT, VERSION = "nas2edge.table_validation", 1
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
               help="The report; a plot goes beside it.  [default: TABLE-SPACE.validation.json]")  # fmt: skip
+@click.option("--calibrate", is_flag=True,
+              help="Fit overhead, slope and so on to two fifths of the networks, report on the others.")  # fmt: skip
 @click.option("--update", is_flag=True, help="State the result in the table, which must be a .json file.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted validation instead of going on from it.")
 @json_option
@@ -46,6 +48,7 @@ def validate(
     time_per_network: float,
     tables: Path | None,
     out: Path | None,
+    calibrate: bool,
     update: bool,
     restart: bool,
     as_json: bool,
@@ -86,10 +89,10 @@ def validate(
     rng = np.random.default_rng(seed)
     # Networks have twice the time of a row.
     options = Options(time_per_row_s=time_per_network / 2)
-    request = ValidationRequest(nets=nets, seed=seed, options=options, partial=partial)
+    request = ValidationRequest(nets=nets, seed=seed, options=options, partial=partial, calibrate=calibrate)
     prepare = make_prepare(target, rng=rng, quantise=int8_graph)
     with pass_progress() as progress:
-        report = validate_table(loaded, searched, request, prepare=prepare, rng=rng, progress=progress)
+        loaded, report = validate_table(loaded, searched, request, prepare=prepare, rng=rng, progress=progress)
     document = {"format": FORMAT, "version": VERSION, "device": loaded.device.to_dict(), **report.to_dict()}
     write_json(path, document)
     partial.unlink(missing_ok=True)
@@ -100,7 +103,7 @@ def validate(
     console.print(f"{path}: the report", markup=False)
     _plot(console, report, path.with_suffix(".png"))
     if update:
-        _update(loaded, report, Path(table))
+        _update(loaded, report, Path(table), calibrated=calibrate)
         console.print(f"{table}: states the result", markup=False)
 
 
@@ -157,13 +160,25 @@ def _plot(console: Console, report: ValidationReport, path: Path) -> None:
     console.print(f"{path}: predicted against measured", markup=False)
 
 
-def _update(table: LatencyTable, report: ValidationReport, path: Path) -> None:
-    """Replaces the entry of the space, and widens the table's error if these networks say so."""
+def _update(table: LatencyTable, report: ValidationReport, path: Path, *, calibrated: bool) -> None:
+    """Replaces the entry of the space, and widens the table's error if these networks say so.
+
+    A new calibration voids what was found with the old one.
+    """
     from nas2edge.latency.table_file import write_table
 
-    others = tuple(entry for entry in table.validation if entry.space != report.space)
+    others = () if calibrated else tuple(entry for entry in table.validation if entry.space != report.space)
     errors = [net.predicted_ms / net.measured_ms - 1.0 for net in report.nets if net.quiet]
     rms = (sum(error**2 for error in errors) / len(errors)) ** 0.5
+    protocol = dict(table.protocol)
+    if calibrated:
+        protocol["calibrated"] = f"anew by nas2edge tables validate, to {table.calibration.nets} networks"
     write_table(
-        path, replace(table, validation=(*others, report.summary), rel_sigma=max(rms, table.rel_sigma if others else 0))
+        path,
+        replace(
+            table,
+            validation=(*others, report.summary),
+            rel_sigma=max(rms, table.rel_sigma) if others else rms,
+            protocol=protocol,
+        ),
     )

@@ -1,6 +1,6 @@
 """Validating a table: predicted against measured latency of whole networks that it has never seen.
 
->>> report = validate_table(table, space, request, target=target_of(table.device))  # doctest: +SKIP
+>>> table, report = validate_table(table, space, request, prepare=prepare, rng=rng)  # doctest: +SKIP
 >>> report.summary.mape  # doctest: +SKIP
 1.1
 
@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from nas2edge.additive import AdditiveMetric
-from nas2edge.budget import BudgetSampler
 from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
-from nas2edge.latency.items import network_item
+from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import Progress, guard_for, no_progress
+from nas2edge.latency.measure import Progress, fitted, guard_for, no_progress
 from nas2edge.latency.partial import resume, saver
 from nas2edge.latency.protocol import Measurement, Options, Prepare, measure
 from nas2edge.latency.table import LatencyTable, Validation
@@ -48,12 +47,14 @@ class ValidationRequest:
         seed: Draws networks, weights and the order.
         options: How thoroughly to measure.
         partial: File to save to on the way and to go on from, if it exists.
+        calibrate: Whether to fit the table's calibration anew to two fifths of the networks, and report on the others.
     """
 
     nets: int = 100
     seed: int = 1000
     options: Options = field(default_factory=Options)
     partial: Path | None = None
+    calibrate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def draw_validation_nets(
     wanted = {role: round(share * n) for role, share in _SHARES.items()}
     drawn = {
         EXTREME: _extremes(space, macs)[: wanted[EXTREME]],
-        UNIFORM: _uniform(space, macs, wanted[UNIFORM], rng),
+        UNIFORM: uniform_over_macs(space, wanted[UNIFORM], rng=rng),
         FRONT: _near_front(space, table, macs, wanted[FRONT], rng),
         RANDOM: space.sample(2 * n, rng),
     }
@@ -150,7 +151,7 @@ def validate_table(
     prepare: Prepare,
     rng: np.random.Generator,
     progress: Progress = no_progress,
-) -> ValidationReport:
+) -> tuple[LatencyTable, ValidationReport]:
     """Measures networks here and compares them with what a table says of them.
 
     Args:
@@ -160,6 +161,9 @@ def validate_table(
         prepare: Builds networks for the table's runtime (`nas2edge.latency.target`).
         rng: Draws the order.
         progress: Called with (done, planned) of the current pass.
+
+    Returns:
+        The table, calibrated anew if the request says so, and the report.
 
     Raises:
         TableError: Blocks of the space have no row and nothing to estimate them from.
@@ -176,19 +180,26 @@ def validate_table(
         "nets": request.nets,
         "options": asdict(request.options),
     }
-    visits = resume(request.partial, context)
+    visits, cache_mb = resume(request.partial, context), read_machine().cache_mb
     found = measure(
         items,
         prepare=prepare,
-        guard=guard_for(items, prepare=prepare, cache_mb=read_machine().cache_mb, visits=visits),
+        guard=guard_for(items, prepare=prepare, cache_mb=cache_mb, visits=visits),
         options=request.options,
         rng=rng,
         visits=visits,
         save=saver(request.partial, context),
         progress=progress,
     )
+    if request.calibrate:
+        # Every role has its share in both parts.
+        fit = [(role, subnet) for i, (role, subnet) in enumerate(drawn) if i % 5 < 2]
+        drawn = [(role, subnet) for i, (role, subnet) in enumerate(drawn) if i % 5 >= 2]
+        quiet = [subnet for _, subnet in fit if found[subnet.id].quiet]
+        table = fitted(table, [plan(space, subnet) for subnet in quiet], [found[subnet.id].p50 for subnet in quiet],
+                       cache_mb=cache_mb)  # fmt: skip
     nets = [_validated(table, space, role, subnet, found[subnet.id]) for role, subnet in drawn]
-    return report_of(table, space, nets)
+    return table, report_of(table, space, nets)
 
 
 def report_of(table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet]) -> ValidationReport:
@@ -242,15 +253,6 @@ def _by(nets: list[ValidatedNet], key: Callable[[ValidatedNet], str]) -> dict[st
         name: {"nets": len(errors), "mape": float(np.abs(errors).mean()), "bias": float(np.median(errors))}
         for name, errors in sorted(groups.items())
     }
-
-
-def _uniform(space: SearchSpace, macs: AdditiveMetric, n: int, rng: np.random.Generator) -> Codes:
-    if n == 0:
-        return space.sample(0, rng)
-    sampler = BudgetSampler(space, macs, bins=max(n, 1))
-    bins = np.flatnonzero(sampler.prior > 0)
-    chosen = bins[np.linspace(0, len(bins) - 1, n).round().astype(int)]
-    return np.concatenate([sampler.draw(bin=int(one), n=1, rng=rng) for one in chosen])
 
 
 def _near_front(

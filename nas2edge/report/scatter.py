@@ -47,7 +47,7 @@ def scatter_png(points: Sequence[Point], *, title: str, caption: str = "") -> by
     require("matplotlib", extra="report", purpose="plotting latencies")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter, LogFormatter
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(6.4, 7.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -72,8 +72,8 @@ def scatter_png(points: Sequence[Point], *, title: str, caption: str = "") -> by
         above.set_xscale("log")
         above.set_yscale("log")
         for axis in (above.xaxis, above.yaxis):
-            axis.set_major_formatter(FormatStrFormatter("%g"))
-            axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.7)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else ""))
     above.set(ylabel="predicted (ms), bars: one sigma", xlim=line, ylim=line)
     above.set_title(f"{title}\n{caption}".strip(), fontsize=9)
     above.legend(fontsize=8)
