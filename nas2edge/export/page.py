@@ -53,8 +53,9 @@ def _sensitivity(name: str, details: Mapping[str, Any]) -> list[str]:
     lines = ["", f"## Sensitivity to {name}", ""]
     lines += [f"Every block in {name} alone, all others in float32, on {found[0]['images']} calibration images.", ""]
     lines += ["| block | SQNR of the logits | other predictions | |", "|---|---:|---:|---|"]
-    for item in sorted(found, key=lambda item: (item["sqnr_db"] is None, item["sqnr_db"] or 0.0)):
-        sqnr = "no difference" if item["sqnr_db"] is None else f"{item['sqnr_db']:.1f} dB"
+    for item in sorted(found, key=lambda item: (item["finite"], item["sqnr_db"] is None, item["sqnr_db"] or 0.0)):
+        equal = "no difference" if item["finite"] else "not finite"
+        sqnr = equal if item["sqnr_db"] is None else f"{item['sqnr_db']:.1f} dB"
         back = "handed back to float32" if item["block"] in handed else ""
         lines.append(f"| {item['block']} | {sqnr} | {item['flips']} | {back} |")
     return lines

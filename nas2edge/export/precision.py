@@ -227,7 +227,8 @@ def sensitivities(
 
 def _sensitivity_dict(item: Sensitivity) -> dict[str, Any]:
     sqnr = item.sqnr_db if np.isfinite(item.sqnr_db) else None
-    return {"block": item.block, "sqnr_db": sqnr, "flips": item.flips, "images": item.images}
+    found = {"block": item.block, "sqnr_db": sqnr, "flips": item.flips, "images": item.images}
+    return {**found, "finite": item.sqnr_db > -float("inf")}
 
 
 def _signed(value: float) -> str:
