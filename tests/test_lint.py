@@ -130,6 +130,10 @@ def test_what_we_export_by_default_has_no_findings(space, target):
     assert rules(network(space), target) == []
 
 
+def test_what_is_refused_is_not_doubted_too():
+    assert rules(quantized(np.int8, 0), "ncnn") == ["N2E-L110"] * 2
+
+
 def test_uint8_and_int32_are_what_onnx_runtime_quantizes_by_default():
     (found,) = lint(dequantized(np.int32), load_target("trt@11")).errors
     assert "int32 (a bias, as ONNX Runtime quantizes them by default)" in found.message

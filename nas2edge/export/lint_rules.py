@@ -107,7 +107,7 @@ def operators(facts: Facts, target: LintTarget) -> Iterator[Finding]:
             yield _error("N2E-L104", name, f"{node.domain}:{kind} is no ONNX operator", fix)
         elif kind in target.refused or (target.only and kind not in target.accepted):
             yield _error("N2E-L103", name, f"{kind} is not accepted", _INSTEAD.get(kind, "use other operators"))
-        elif kind not in target.accepted:
+        elif kind not in target.accepted and not (kind in _QUANTIZERS and target.quantized == "none"):
             yield _warning("N2E-L105", name, f"it is not known here whether {kind} is accepted", "try it")
 
 
