@@ -99,7 +99,7 @@ def test_a_predictor_beside_the_weights_is_the_default(evaluator: _Evaluator) ->
     assert pareto["search"]["algorithm"] == "nsga2"
     assert all(point["accuracy_sigma"] > 0 for point in pareto["points"])
     assert file.predicted["accuracy_error"] == pareto["accuracy"]["error"]
-    assert "from predictor (ridge on 80 sub-networks that the supernet evaluated" in result.stdout
+    assert "from predictor (ridge regression on 80 sub-networks that the supernet evaluated" in result.stdout
 
 
 def test_what_was_evaluated_stands_beside_its_prediction(evaluator: _Evaluator, run_folder: Path) -> None:
@@ -133,9 +133,9 @@ def test_the_best_are_evaluated_until_they_stand(evaluator: _Evaluator) -> None:
     (chosen,) = (point for point in pareto["points"] if point["id"] == pareto["best"])
     assert chosen["measured_accuracy"] == pytest.approx(_accuracy(read_subnet(Path("subnet.json")).subnet))
     assert "evaluating 4 sub-networks on 2000 images each" in result.stderr
-    assert f"ridge on {80 + len(evaluator.asked)} sub-networks" in pareto["accuracy"]["note"], pareto["accuracy"][
-        "note"
-    ]
+    assert f"ridge regression on {80 + len(evaluator.asked)} sub-networks" in pareto["accuracy"]["note"], pareto[
+        "accuracy"
+    ]["note"]
 
     asked = len(evaluator.asked)
     _run("--reevaluate", "4", "--front", "again.json")

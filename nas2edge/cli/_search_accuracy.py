@@ -228,13 +228,15 @@ def _predictor_accuracy(
 
 def _predicted(found: Reevaluated, *, asked: int) -> AccuracySource:
     """Returns what files say of predicted accuracies."""
+    from nas2edge.search.predictor import KIND_NAMES
+
     best, predictor, images = found.result.best, found.predictor, found.predictor.images
     assert best.accuracy_sigma is not None
     evaluated = sum(c.measured_accuracy is not None for c in found.result.front)
+    tau = predictor.scores[predictor.kind].kendall_tau
     note = (
-        f"{predictor.kind} on {predictor.samples} sub-networks that the supernet evaluated; cross-validated Kendall "
-        f"tau {predictor.scores[predictor.kind].kendall_tau:.2f}; {evaluated} of the front were evaluated on {images} "
-        "images"
+        f"{KIND_NAMES[predictor.kind]} on {predictor.samples} sub-networks that the supernet evaluated; "
+        f"cross-validated Kendall tau {tau:.2f}; {evaluated} of the front were evaluated on {images} images"
     )
     if asked and not found.settled:
         note += f", and the choice still moved after {found.rounds} rounds"

@@ -28,6 +28,7 @@ from nas2edge.files import atomic_path, save_tensors
 from nas2edge.space import Codes, SearchSpace
 
 FORMAT, VERSION = "nas2edge.predictor", 2
+KIND_NAMES = {"ridge": "ridge regression", "gp": "Gaussian process", "boosting": "boosted trees", "mlp": "perceptron"}
 PREDICTOR_NAME = "predictor.safetensors"
 
 _UNTHREADED = 200_000  # multiplications of a matrix product that OpenBLAS computes on one thread
