@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas2edge.cli import main
-from nas2edge.errors import InputError, ParityError
+from nas2edge.errors import EngineNotBuiltError, InputError, ParityError, RuntimeFailedError
 from nas2edge.export import registry
 from nas2edge.export.exporter import Exporter
 from nas2edge.export.pipeline import ExportRequest, export
@@ -76,6 +76,29 @@ def test_it_is_found_built_run_and_compared(exported):
 def test_what_it_computes_otherwise_fails_at_its_stage(exported, tmp_path, change, message):
     with pytest.raises(ParityError, match=f"failed at the stage 'theirs'.*{message}"):
         exported(change)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle.failed"]
+
+
+def fails(error):
+    def run(logits):
+        raise error
+
+    return run
+
+
+def test_a_device_that_does_not_answer_leaves_its_artefact_unchecked(exported):
+    result = exported(fails(EngineNotBuiltError("cannot reach me@orin: Connection refused")))
+
+    stage = result.stages[-1]
+    assert (stage.name, stage.verdict) == ("theirs", "unchecked")
+    assert stage.summary.endswith("cannot reach me@orin: Connection refused")
+    assert (result.folder / "theirs.onnx").exists()
+
+
+def test_an_artefact_that_its_runtime_refuses_fails_at_its_stage(exported, tmp_path):
+    with pytest.raises(ParityError, match="failed at the stage 'theirs': it does not load the engine"):
+        exported(fails(RuntimeFailedError("it does not load the engine")))
 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.failed"]
 

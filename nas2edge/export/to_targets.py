@@ -84,13 +84,23 @@ def build_target(
     size = sum(made.stat().st_size for made in artefact.files)
     row = replace(row, files=tuple(made.name for made in artefact.files), size_bytes=size, runtime=artefact.runtime)
     if artefact.why_not_run:
-        summary = f"{artefact.files[0].name} ({size / 1e6:.1f} MB) by {artefact.runtime}; {artefact.why_not_run}"
-        proof.add(name, UNCHECKED, summary, dict(artefact.notes))
-        return replace(row, note=artefact.why_not_run), artefact
-    logits = exporter.run(artefact, inputs.fed)
+        return _unchecked(name, row, artefact, artefact.why_not_run, proof), artefact
+    try:
+        logits = exporter.run(artefact, inputs.fed)
+    except EngineNotBuiltError as err:  # such as a device that does not answer any more
+        return _unchecked(name, row, artefact, str(err).splitlines()[0], proof), artefact
+    except RuntimeFailedError as err:
+        proof.add(name, FAILED, str(err))
+        raise
     proof.compare(name, variant.logits, logits, tolerance=variant.same, note=artefact.runtime)
     cosine = compare(reference, logits, tolerance=variant.same).cosine
     return replace(row, parity=cosine), artefact
+
+
+def _unchecked(name: str, row: Row, artefact: Artefact, why: str, proof: Proof) -> Row:
+    summary = f"{artefact.files[0].name} ({row.size_bytes / 1e6:.1f} MB) by {artefact.runtime}; {why}"
+    proof.add(name, UNCHECKED, summary, dict(artefact.notes))
+    return replace(row, note=why)
 
 
 def onnx_row(variant: Variant, reference: Array) -> Row:
