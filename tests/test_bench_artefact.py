@@ -41,6 +41,8 @@ def test_a_bundle_gives_what_it_was_made_for_where_that_runs(tmp_path):
         bundle(tmp_path, [onnx_entry, {"files": ["model.xml", "model.bin"], "run_here": True}], **preprocess)
     )
     assert (plain.path.name, plain.runtime, plain.shape) == ("model.xml", "openvino", (2, 3, 8, 8))
+    pixels = {"preprocess": {"resolution": 8, "layout": "NHWC"}, "batch": [1, 1, 1]}
+    assert find_artefact(bundle(tmp_path, [onnx_entry], **pixels)).shape == (1, 8, 8, 3)
     engine = find_artefact(bundle(tmp_path, [onnx_entry, {"files": ["model.engine"], "run_here": False}]))
     assert (engine.path.name, engine.runtime) == ("model.onnx", "onnxruntime")
     assert find_artefact(str(tmp_path), runtime="openvino").path.name == "model.onnx"

@@ -119,6 +119,7 @@ def _shape(manifest: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Batch of the usual size, at the sub-network's resolution."""
     try:
         side, batch = int(manifest["preprocess"]["resolution"]), int(manifest["batch"][1])
+        last = manifest["preprocess"].get("layout") == "NHWC"
     except (KeyError, TypeError, ValueError, IndexError):
         return None
-    return (batch, 3, side, side)
+    return (batch, side, side, 3) if last else (batch, 3, side, side)
