@@ -10,7 +10,7 @@ import pytest
 from nas2edge import AdditiveMetric, LayerSpec, count, load_space, plan
 from nas2edge.costs import count_macs, count_params
 from nas2edge.errors import InfeasibleError, InputError, UnknownNameError
-from nas2edge.search import Constraint, Objective, codes_from_evaluator, search
+from nas2edge.search import Constraint, Objective, ParetoFront, codes_from_evaluator, search
 from nas2edge.search.limits import Metric, rounded_up, summary
 from nas2edge.search.pareto_file import AccuracySource, Origin, TableSource, chosen_subnet, pareto_to_dict
 from nas2edge.space import Codes
@@ -255,3 +255,11 @@ def test_the_chosen_subnet_reads_back_with_its_predictions(tmp_path: Any) -> Non
     assert file.predicted["latency_ms"] == file.predicted["latency_ms:pixel"] == result.best.latency_ms["pi"]
     assert (file.predicted["latency_kind"], file.predicted["latency_kind:pixel"]) == ("estimated", "measured")
     assert (file.predicted["accuracy"], file.predicted["accuracy_source"]) == (result.best.accuracy, "supernet")
+
+
+def test_the_result_is_a_front() -> None:
+    result = _search()
+
+    assert isinstance(result, ParetoFront)
+    assert list(result) == list(result.front) == list(result.candidates)
+    assert len(result.extend([result.best])) == len(result)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from nas2edge.supernet.weights_file import SupernetInfo
 
 DEFAULT_SUPERNET = "builtin:tiny"
+PREDICTED_EVALUATIONS = 20_000
+"""A prediction takes some ten times a look-up; 50,000 found the same sub-networks under all limits that were tried."""
+
 AUTO, PREDICTOR, SUPERNET = SOURCES = ("auto", "predictor", "supernet")
 
 SearchBy = Callable[[Metric], SearchResult]
@@ -220,6 +223,7 @@ def _predictor_accuracy(
         note="",
         supernet={"source": info.source, "sha256": info.sha256},
         known=known,
+        evaluations=PREDICTED_EVALUATIONS,
         predictor=predictor,
         reevaluate=reevaluate,
         evaluator=lambda: _cached_evaluator(info, data, threads, cache)[0],

@@ -77,7 +77,7 @@ def fit(
     """
     from nas2edge.latency.registry import load_table
 
-    near = samples // 5 if refine is None else refine
+    near = min(samples // 5, samples - MIN_DRAWN) if refine is None else refine
     if near > samples - MIN_DRAWN:
         raise InputError(
             f"--refine {near} of --samples {samples} leaves {samples - near} drawn over the space; expected at least "

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nas2edge.search.front import Candidate, ParetoFront
+from nas2edge.search.front import Candidate
 from nas2edge.search.limits import Metric
 from nas2edge.search.predictor import Predictor
 from nas2edge.search.run import Evaluator, SearchResult
@@ -108,7 +108,7 @@ def best_of(result: SearchResult, n: int) -> list[SubnetConfig]:
 
 def with_evidence(result: SearchResult, predictor: Predictor, measured: Mapping[SubnetConfig, float]) -> SearchResult:
     """Returns a result whose candidates state the errors of their predictions, and what the supernet gave for them."""
-    subnets = list(dict.fromkeys([*(c.subnet for c in result.front), *(c.candidate.subnet for c in result.choices)]))
+    subnets = list(dict.fromkeys([*(c.subnet for c in result), *(c.candidate.subnet for c in result.choices)]))
     errors = dict(zip(subnets, predictor.predict(predictor.space.encode(subnets))[1].tolist(), strict=True))
 
     def told(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -120,5 +120,5 @@ def with_evidence(result: SearchResult, predictor: Predictor, measured: Mapping[
     return replace(
         result,
         choices=tuple(replace(choice, candidate=c) for choice, c in zip(result.choices, chosen, strict=True)),
-        front=ParetoFront(objectives=result.front.objectives, candidates=told(result.front.candidates)),
+        candidates=told(result.candidates),
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +69,13 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """What a search found; iterating yields the front's candidates.
+class SearchResult(ParetoFront):
+    """What a search found: the front, with the choices and how it was found. Iterating yields the front's candidates.
 
     Args:
+        objectives: What was traded off.
+        candidates: All non-dominated candidates that meet the constraints, in ascending order of the first objective.
         choices: The chosen candidate for each set of alternative limits, or the one within all constraints.
-        front: All non-dominated candidates that meet the constraints, in ascending order of the first objective.
         limits: Each constraint and whether it excludes anything.
         evaluations: Sub-networks whose accuracy was evaluated.
         examined: Sub-networks whose costs were looked up, these included.
@@ -89,7 +90,6 @@ class SearchResult:
     """
 
     choices: tuple[Choice, ...]
-    front: ParetoFront
     limits: tuple[Limit, ...]
     evaluations: int
     examined: int
@@ -106,11 +106,10 @@ class SearchResult:
         """The first choice: without alternatives, the most accurate candidate that meets all constraints."""
         return self.choices[0].candidate
 
-    def __iter__(self) -> Iterator[Candidate]:
-        return iter(self.front)
-
-    def __len__(self) -> int:
-        return len(self.front)
+    @property
+    def front(self) -> ParetoFront:
+        """The front alone."""
+        return ParetoFront(objectives=self.objectives, candidates=self.candidates)
 
 
 def search(
@@ -201,8 +200,9 @@ def _run(task: Task, how: _How, *, seed: int, resume: Path | None) -> SearchResu
         checkpoint.remove()
     candidates = task.candidates(found.codes, found.scores)
     return SearchResult(
+        objectives=task.objectives,
+        candidates=ParetoFront(objectives=task.objectives).extend(candidates).candidates,
         choices=_choices(task, found, candidates),
-        front=ParetoFront(objectives=task.objectives).extend(candidates),
         limits=limits,
         evaluations=found.evaluations,
         examined=found.examined,
