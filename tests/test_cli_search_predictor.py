@@ -259,3 +259,27 @@ def test_the_default_command_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "from predictor (" in done.stdout
     assert json.loads((tmp_path / "pareto.json").read_text())["supernet"]["source"] == "builtin:tiny"
+
+
+def test_a_fit_draws_refines_and_goes_on_from_its_lines(evaluator: _Evaluator, run_folder: Path) -> None:
+    args = ["predictor", "fit", "--supernet", "run", "--samples", "70", "--refine", "10", "--out", ".", "--json"]
+    first = CliRunner().invoke(main, args, catch_exceptions=False)
+
+    assert first.exit_code == 0, first.output
+    printed = json.loads(first.stdout)
+    assert 60 < printed["samples"] == len(evaluator.asked) <= 70
+    assert len(Path("evaluated.jsonl").read_text().splitlines()) == printed["samples"]
+    assert printed["kind"] == min(printed["scores"], key=lambda kind: printed["scores"][kind]["rmse"])
+    assert "near the front; by rounds, it moved by" in first.stderr
+
+    again = CliRunner().invoke(main, args, catch_exceptions=False)
+
+    assert json.loads(again.stdout) == printed
+    assert len(evaluator.asked) == printed["samples"]
+
+
+def test_a_fit_keeps_enough_to_draw_over_the_space(evaluator: _Evaluator) -> None:
+    result = CliRunner().invoke(main, ["predictor", "fit", "--supernet", "run", "--samples", "60", "--refine", "20"])
+
+    assert result.exit_code == 2
+    assert "--refine 20 of --samples 60 leaves 40 drawn over the space; expected at least 50" in result.stderr

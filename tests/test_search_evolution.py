@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas2edge import AdditiveMetric, load_space
+from nas2edge import AdditiveMetric, SearchSpace, load_space
 from nas2edge.costs import count_macs, count_params
 from nas2edge.search.algorithms import ALGORITHMS
 from nas2edge.search.evolution import breed, spread
@@ -50,6 +50,7 @@ def _search(problem: Problem, engine: str, *, evaluations: int, seed: int = 0, p
         return ALGORITHMS[engine](problem, evaluations=evaluations, population=population, rng=rng)
 
     def fit(codes: Codes, scores: Scores) -> Callable[[Codes], Scores]:
+        assert isinstance(problem.space, SearchSpace)
         model, macs = fit_kernel_ridge(problem.space, codes, scores[:, 0]), AdditiveMetric(problem.space, count_macs)
         return lambda population: np.stack([model(population), macs(population)], axis=1)
 
