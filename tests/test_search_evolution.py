@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nas2edge import AdditiveMetric, SearchSpace, load_space
+from nas2edge import AdditiveMetric, load_space
 from nas2edge.costs import count_macs, count_params
 from nas2edge.search.algorithms import ALGORITHMS
 from nas2edge.search.evolution import breed, spread
