@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from nas2edge.export.blame import blame, torch_blocks
 from nas2edge.export.inputs import BATCH, Inputs
@@ -20,6 +21,7 @@ from nas2edge.export.statistics import MAX_SHIFT, MAX_SPREAD, staleness
 from nas2edge.graph import BN_EPS, fold_batch_norm
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 
+_PART = 8
 _NEUTRAL = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}
 
 Array = npt.NDArray[np.float32]
@@ -63,15 +65,20 @@ def freeze(request: ExportRequest, inputs: Inputs, proof: Proof) -> Frozen:
 
 def torch_logits(net: StaticNet, images: Array) -> Array:
     """Returns what a network computes for images (N, 3, R, R): logits (N, classes)."""
+    return _in_parts(net, images)
+
+
+def _in_parts(run: Callable[[Tensor], Tensor], images: Array) -> Array:
+    """Runs few images at a time in channels-last memory: of large networks, three times as fast as all at once."""
+    ordered = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        return torch.cat([net(batch) for batch in torch.split(torch.from_numpy(images), BATCH)]).numpy()
+        return torch.cat([run(part) for part in torch.split(ordered, _PART)]).numpy()
 
 
 def _cut_out(request: ExportRequest, inputs: Inputs, proof: Proof) -> StaticNet:
     supernet, subnet = request.supernet.model, request.file.subnet
     net = extract(supernet, subnet)
-    with torch.no_grad():
-        sliced = supernet(torch.from_numpy(inputs.sample), subnet).numpy()
+    sliced = _in_parts(lambda part: supernet(part, subnet), inputs.sample)
     note = f"{len(net.state_dict())} tensors of the supernet"
     proof.compare("freeze", sliced, torch_logits(net, inputs.sample), tolerance=EXACT, note=note)
     return net
@@ -82,8 +89,9 @@ def _recalibrate(net: StaticNet, wanted: int | None, inputs: Inputs, proof: Proo
         proof.add("recalibrate", SKIPPED, "the stored statistics are kept, as asked")
         return
     images = inputs.calibration(wanted)
-    recalibrate(net, images.normalised())
-    worst = staleness(net, images.spread_normalised(BATCH))[0]
+    recalibrate(net, (batch.contiguous(memory_format=torch.channels_last) for batch in images.normalised()))
+    some = images.spread_normalised(BATCH).contiguous(memory_format=torch.channels_last)
+    worst = staleness(net, some)[0]
     summary = f"batch-normalisation statistics from {len(images)} calibration images"
     said = f"on them the means of {worst.layer} lie {worst.shift:.2f} standard deviations off, its variances by a "
     said += f"factor of {math.exp(min(worst.spread, 50.0)):.3g}"

@@ -66,10 +66,10 @@ def staleness(net: StaticNet, images: Tensor) -> list[Staleness]:
 
 def _hook(layer: str, found: list[Staleness]) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        values = inputs[0].double()
+        var_now, mean_now = (value.double() for value in torch.var_mean(inputs[0], (0, 2, 3)))
         mean, variance = (cast(Tensor, stored).double() for stored in (module.running_mean, module.running_var))
-        shift = (values.mean((0, 2, 3)) - mean).abs() / (variance + BN_EPS).sqrt()
-        spread = ((values.var((0, 2, 3)) + BN_EPS) / (variance + BN_EPS)).log().abs()
+        shift = (mean_now - mean).abs() / (variance + BN_EPS).sqrt()
+        spread = ((var_now + BN_EPS) / (variance + BN_EPS)).log().abs()
         found.append(Staleness(layer=layer, shift=float(shift.mean()), spread=float(spread.mean())))
 
     return hook
