@@ -45,6 +45,7 @@ SEQUENTIAL_S = 0.75
 TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 SETTINGS = {
     "quiet": "nothing else is running",
+    "neighbour": "another program has the other core",
     "loaded": "other programs load both cores",
 }
 
