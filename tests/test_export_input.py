@@ -194,8 +194,10 @@ def test_a_place_that_cannot_be_written_is_named(run_folder):
 # --- interruptions ---------------------------------------------------------------------------------------------------
 
 _SLOW = """
-import sys, time
+import signal, sys, time
 from nas2edge.export import pipeline
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without it
 
 def wait(*arguments, **options):
     print("waiting", flush=True)
@@ -211,20 +213,15 @@ main(sys.argv[1:])
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_ends_an_export_and_leaves_nothing(run_folder, tmp_path, number):
     arguments = ("export", "smallest", "--to", "onnx", "--supernet", str(run_folder), "--out", "bundle")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SLOW, *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "waiting" in line:
-            break
+    command = [sys.executable, "-c", _SLOW, *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "waiting" in line:
+                break
 
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
 
     assert process.returncode == 130
     assert said.strip().splitlines()[-1] == "cancelled"
