@@ -156,3 +156,5 @@ def _switches() -> int:
 
 if __name__ == "__main__":
     main()
+    sys.stderr.flush()
+    os._exit(0)  # OpenVINO's threads may wait for each other for ever while the interpreter is taken down
