@@ -24,6 +24,8 @@ def part_of(parameter: nn.Parameter, *index: slice) -> Tensor:
 
 def is_small(x: Tensor) -> bool:
     """Returns whether (N, C, H, W) in channels-last memory, or (N, C), is small enough for `product_with_part`."""
+    if torch.is_autocast_enabled(x.device.type):
+        return False
     small = x.device.type == "cpu" and x.numel() <= _SMALL_ROWS * x.shape[1]
     return small and (x.ndim == 2 or x.is_contiguous(memory_format=torch.channels_last))
 
@@ -74,6 +76,21 @@ def _gradient_of(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
+def _becomes_gradient(parameter: nn.Parameter, grad: Tensor) -> bool:
+    """Whether a gradient is the first, and of a whole convolution: then it is taken as it is, not added to zeros.
+
+    Only of convolutions is it certain that nobody else holds the same tensor.
+    """
+    first = parameter.grad is None and grad.ndim == 4 and grad.shape == parameter.shape
+    if first and any(
+        grad.is_contiguous(memory_format=order) and parameter.is_contiguous(memory_format=order)
+        for order in (torch.contiguous_format, torch.channels_last)
+    ):
+        parameter.grad = grad
+        return True
+    return False
+
+
 class _Part(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parameter: nn.Parameter, index: tuple[slice, ...]) -> Tensor:
@@ -83,7 +100,8 @@ class _Part(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        _gradient_of(ctx.parameter)[ctx.index] += grad
+        if not _becomes_gradient(ctx.parameter, grad):
+            _gradient_of(ctx.parameter)[ctx.index] += grad
         return None, None
 
 
@@ -98,7 +116,10 @@ class _Product(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
-        _matrix(_gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
+        if ctx.weight.grad is None and (ctx.out_chs, x.shape[1]) == ctx.weight.shape[:2]:
+            ctx.weight.grad = (grad.t() @ x).view_as(ctx.weight)
+        else:
+            _matrix(_gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
         dx = grad @ _matrix(ctx.weight.detach(), x.shape[1], ctx.out_chs) if ctx.needs_input_grad[0] else None
         return dx, None, None
 
