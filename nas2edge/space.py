@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -224,6 +224,28 @@ class SearchSpace:
             SubnetError: Names each gene outside the space, and what it may be.
         """
         self._row(subnet)
+
+    def only(self, subnet: SubnetConfig) -> SearchSpace:
+        """Returns the space that has this member and no other.
+
+        Raises:
+            SubnetError: The sub-network is not a member of this space.
+        """
+        self.validate(subnet)
+        chosen = zip(
+            self.stages, subnet.width[1:-1], subnet.depth, subnet.kernel_size, subnet.expand_ratio, strict=True
+        )
+        return replace(
+            self,
+            name=f"{self.name}-{subnet.id}",
+            resolution=(subnet.resolution,),
+            stem_width=subnet.width[:1],
+            stages=tuple(
+                replace(stage, width=(width,), depth=(depth,), kernel_size=(kernel,), expand_ratio=(ratio,))
+                for stage, width, depth, kernel, ratio in chosen
+            ),
+            head_width=subnet.width[-1:],
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON or TOML form, the inverse of `space_from_dict`."""

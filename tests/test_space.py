@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas2edge.errors import FormatError, SpaceError, SubnetError, UnknownNameError
+from nas2edge.plan import plan
 from nas2edge.space import SubnetConfig, space_from_dict
 from nas2edge.spaces import SPACES, load_space
 
@@ -83,12 +85,12 @@ def test_equal_seeds_draw_equal_members():
     assert np.array_equal(first, second)
 
 
-def test_equal_seeds_change_members_equally_and_leave_the_parents_alone(tiny_space, rng):
-    a, b = tiny_space.sample(50, rng), tiny_space.sample(50, rng)
+def test_equal_seeds_change_members_equally_and_leave_the_parents_alone(TINY, rng):
+    a, b = TINY.sample(50, rng), TINY.sample(50, rng)
     before = a.copy(), b.copy()
 
-    mutants = [tiny_space.mutate(a, np.random.default_rng(1), rate=0.5) for _ in range(2)]
-    children = [tiny_space.crossover(a, b, np.random.default_rng(1)) for _ in range(2)]
+    mutants = [TINY.mutate(a, np.random.default_rng(1), rate=0.5) for _ in range(2)]
+    children = [TINY.crossover(a, b, np.random.default_rng(1)) for _ in range(2)]
 
     assert np.array_equal(*mutants)
     assert np.array_equal(*children)
@@ -257,28 +259,28 @@ def test_a_wrong_object_is_told(change, message):
         space_from_dict({**TINY.to_dict(), **change})
 
 
-def test_a_space_is_read_from_the_json_that_it_gives(tmp_path, tiny_space):
-    (tmp_path / "two.json").write_text(json.dumps(tiny_space.to_dict()))
+def test_a_space_is_read_from_the_json_that_it_gives(tmp_path, TINY):
+    (tmp_path / "two.json").write_text(json.dumps(TINY.to_dict()))
 
-    assert load_space(str(tmp_path / "two.json")) == tiny_space
+    assert load_space(str(tmp_path / "two.json")) == TINY
 
 
-def test_genes_are_named_by_field_and_place(tiny_space):
-    assert tiny_space.genes == (
+def test_genes_are_named_by_field_and_place(TINY):
+    assert TINY.genes == (
         "resolution", "width.0", "width.1", "width.2", "width.3", "depth.0", "depth.1", "kernel_size.0",
         "kernel_size.1", "expand_ratio.0", "expand_ratio.1",
     )  # fmt: skip
-    assert tiny_space.size == 2 * (2 * 2 * 2 * 1) * (2 * 2) * (1 * 2) * (2 * 1) == np.prod(tiny_space.cardinalities)
+    assert TINY.size == 2 * (2 * 2 * 2 * 1) * (2 * 2) * (1 * 2) * (2 * 1) == np.prod(TINY.cardinalities)
 
 
-def test_codes_are_places_among_the_choices(tiny_space):
-    assert tiny_space.encode([tiny_space.smallest()]).tolist() == [[0] * 11]
-    assert tiny_space.encode([tiny_space.largest()]).tolist() == [[1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0]]
+def test_codes_are_places_among_the_choices(TINY):
+    assert TINY.encode([TINY.smallest()]).tolist() == [[0] * 11]
+    assert TINY.encode([TINY.largest()]).tolist() == [[1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0]]
 
 
-def test_what_is_outside_cannot_be_encoded(tiny_space):
+def test_what_is_outside_cannot_be_encoded(TINY):
     with pytest.raises(SubnetError, match="width has 7 entries; space 'two-stages' has 4"):
-        tiny_space.encode([TINY.smallest()])
+        TINY.encode([TINY.smallest()])
 
 
 def test_an_unknown_space_lists_the_nearest():
@@ -291,3 +293,14 @@ def test_a_file_of_another_format_is_no_space(tmp_path):
 
     with pytest.raises(FormatError, match="is a 'nas2edge.subnet' file; expected 'nas2edge.space'"):
         load_space(str(tmp_path / "s.json"))
+
+
+def test_the_space_of_one_member_has_it_and_no_other():
+    subnet = TINY.decode(TINY.sample(1, np.random.default_rng(1)))[0]
+    alone = TINY.only(subnet)
+    assert alone.size == 1
+    assert alone.smallest() == alone.largest() == subnet
+    assert plan(alone, subnet) == plan(TINY, subnet)
+    assert alone.digest != TINY.digest
+    with pytest.raises(SubnetError, match="resolution is 7"):
+        TINY.only(replace(subnet, resolution=7))

@@ -14,17 +14,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from nas2edge.cli import main
+from nas2edge.cli._train_output import Board
 from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
 from nas2edge.space import SearchSpace, StageSpace
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train import state
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.data import TrainFiles, list_files, make_source
-from nas2edge.train.loop import train
+from nas2edge.train.loop import Progress, train
 from nas2edge.train.losses import KnowledgeDistillation
 from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
-from nas2edge.train.step import add_gradients, make_strategy
+from nas2edge.train.step import StepLosses, add_gradients, make_strategy
 
 RECIPE = Recipe(
     epochs=2, batch_size=8, learning_rate_per_256=1.6, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2, beta=1.0
@@ -320,3 +321,87 @@ def test_the_command_says_what_is_wrong_with_its_data(tmp_path):
     assert result.exit_code == 2
     assert "it does not exist" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_space_of_one_member_trains_it_alone_and_on_the_labels(space):
+    """The gradients of a plain network of these weights."""
+    subnet = space.decode(space.sample(1, np.random.default_rng(3)))[0]
+    alone = space.only(subnet)
+    assert (alone.size, alone.smallest(), alone.largest()) == (1, subnet, subnet)
+    torch.manual_seed(0)
+    model = Supernet(alone).train()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bn.weight"):
+            torch.nn.init.ones_(parameter)
+    images, labels = torch.randn(8, 3, 12, 12), torch.arange(8) % 7
+    recipe = replace(RECIPE, drop_connect=0.0, label_smoothing=0.0)
+    losses = add_gradients(model, images, labels, strategy=make_strategy(model, recipe), rng=np.random.default_rng(0))
+    found = model.head["classifier"].weight.grad.clone()
+    model.zero_grad()
+    loss = torch.nn.functional.cross_entropy(model(images, subnet), labels)
+    torch.autograd.backward(loss)
+    assert losses.largest == losses.smallest == pytest.approx(loss.item(), abs=1e-6)
+    assert math.isnan(losses.random)
+    torch.testing.assert_close(found, model.head["classifier"].weight.grad)
+
+
+def test_one_sub_network_trains_alone_from_the_command_line(folder, tmp_path):
+    out = tmp_path / "alone"
+    shown = CliRunner().invoke(
+        main,
+        ["train", "--space", "tiny", "--subnet", "smallest", "--data", str(folder), "--out", str(out)]
+        + ["--epochs", "1", "--batch-size", "8", "--held-out", "8", "--calibration", "16", "--threads", "1"],
+    )
+    assert shown.exit_code == 0, shown.output
+    (line,) = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    assert line["accuracy_smallest"] == line["accuracy_largest"]
+    shown = CliRunner().invoke(main, ["evaluate", "--supernet", str(out), "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)["subnets"]
+    assert {row["accuracy"] for row in found} == {line["accuracy_smallest"]}
+
+
+def test_curves_for_tensorboard_go_on_after_an_interruption(tmp_path):
+    """Read back by TensorBoard itself: what the first wrote after step 20 is written anew."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    losses = StepLosses(largest=2.0, random=math.nan, smallest=3.0)
+
+    def step(board: Board, number: int) -> None:
+        board.update(Progress(epoch=0, step=number, steps=100, images_per_second=50.0, losses=losses))
+
+    with Board(out) as board:
+        for number in (20, 40, 60):
+            step(board, number)
+    with Board(out) as board:
+        for number in (40, 41, 60):
+            step(board, number)
+        board.epoch({"accuracy_largest": 80.0, "accuracy_smallest": 70.0})
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/largest")] == [(20, 2.0), (40, 2.0), (60, 2.0)]
+    assert [(event.step, event.value) for event in events.Scalars("accuracy/smallest")] == [(60, 70.0)]
+    assert "loss/random" not in events.Tags()["scalars"]
+
+
+def test_mixed_precision_learns_alike_and_keeps_weights_in_float32(space):
+    """The gradients of a step in bfloat16, which has three digits, are near those in float32."""
+    images, labels = torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 7
+
+    def step(precision):
+        torch.manual_seed(0)
+        model = Supernet(space).train().to(memory_format=torch.channels_last)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bn.weight"):
+                torch.nn.init.ones_(parameter)
+        strategy = make_strategy(model, replace(RECIPE, precision=precision, drop_connect=0.0))
+        losses = add_gradients(model, images, labels, strategy=strategy, rng=np.random.default_rng(0))
+        return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    (exact, expected), (mixed, found) = step("float32"), step("bfloat16")
+    assert 0.0 < abs(mixed.largest - exact.largest) < 0.05 * exact.largest
+    assert found.keys() == expected.keys()
+    assert {grad.dtype for grad in found.values()} == {torch.float32}
+    ours, theirs = (torch.cat([grads[name].flatten() for name in expected]) for grads in (found, expected))
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.98

@@ -6,19 +6,20 @@ import json
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
-from nas2edge.cli._train_output import Bar, draw_run
+from nas2edge.cli._common import Quantity, echo_json, json_option, require_torch, result_console
+from nas2edge.cli._train_output import Bar, Board, draw_run
 from nas2edge.errors import InputError
 from nas2edge.optional import require
 from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.spaces import load_space
+from nas2edge.subnet_file import find_subnet
 from nas2edge.train.recipe import DEFAULT_RECIPE, Recipe, load_recipe, recipe_names
 from nas2edge.units import parse_duration_s
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.option("--space", default="tiny", show_default=True, help="A named search space, or a .toml file of your own.")
+@click.option(
+    "--subnet", help="Train this sub-network of it alone, from scratch: smallest, largest, a published one, or a .json."
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder or zip: train/<class>/*, val/...")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; a rerun goes on in it.")
 @click.option(
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Scores candidates, where the recipe chooses among some.  [default: their loss on the batch]",
 )
+@click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard into the run's folder besides.")
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
@@ -68,6 +73,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     space: str,
+    subnet: str | None,
     data: Path | None,
     out: Path | None,
     recipe_name: str,
@@ -78,6 +84,7 @@ def command(
     settings: tuple[str, ...],
     teacher: str | None,
     predictor: Path | None,
+    tensorboard: bool,
     held_out: int,
     calibration: int,
     threads: int | None,
@@ -100,7 +107,9 @@ def command(
         return
     if data is None or out is None:
         raise click.UsageError("--data and --out are needed: where the images are, and the folder of the run")
-    require("torch", "PIL", extra="train", purpose="training a supernet")
+    require_torch("PIL", extra="train", purpose="training a supernet")
+    if tensorboard:
+        require("tensorboard", extra="tensorboard", purpose="writing curves for TensorBoard")
     import torch
 
     from nas2edge.train.data import list_files, make_source
@@ -111,6 +120,8 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     search_space, process = load_space(space), join()
+    if subnet is not None:
+        search_space = search_space.only(find_subnet(subnet, search_space).subnet)
     console = result_console(as_json=True)
     console.quiet = not process.first
     console.print(f"reading images from {data}")
@@ -122,17 +133,28 @@ def command(
     guide = load_teacher(teacher, num_classes=len(files.classes), device=process.device) if teacher else None
     predict = _predict(predictor, replace(search_space, num_classes=len(files.classes)), recipe) if predictor else None
     records: list[dict[str, Any]] = []
+    bar = Bar(recipe) if console.is_terminal and process.first else None
+    board = Board(out) if tensorboard and process.first else None
+    watchers = [watcher for watcher in (bar, board) if watcher is not None]
+
+    def on_step(progress: Progress) -> None:
+        for watcher in watchers:
+            watcher.update(progress)
 
     def on_epoch(record: dict[str, Any]) -> None:
         records.append(record)
         draw_run(out)
+        if board is not None:
+            board.epoch(record)
         console.print(
             f"epoch {record['epoch']:3d}/{recipe.epochs}  largest {record['accuracy_largest']:5.2f} %  "
             f"smallest {record['accuracy_smallest']:5.2f} %  (validation)  loss {record['loss_largest']:.3f}  "
             f"{record['seconds']:.0f} s"
         )
 
-    with Bar(recipe) if console.is_terminal and process.first else nullcontext() as bar:
+    with ExitStack() as stack:
+        for watcher in watchers:
+            stack.enter_context(watcher)
         weights = train(
             search_space,
             files,
@@ -144,7 +166,7 @@ def command(
             process=process,
             checkpoint_s=checkpoint_every,
             stop=_stop_on_signals(),
-            on_step=bar.update if bar else _ignore,
+            on_step=on_step,
             on_epoch=on_epoch,
         )
     leave()
@@ -198,7 +220,3 @@ def _stop_on_signals() -> Callable[[], bool]:
         signal.signal(signal.SIGINT, ask)
         signal.signal(signal.SIGTERM, ask)
     return lambda: bool(asked)
-
-
-def _ignore(progress: Progress) -> None:
-    """Stands in for the bar where there is no terminal."""

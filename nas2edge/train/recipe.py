@@ -29,6 +29,7 @@ _CHOICES = {
     "decay": ("all", "largest"),
     "schedule": ("cosine", "exponential"),
     "augmentation": ("flip-crop", "resized-crop"),
+    "precision": ("float32", "bfloat16"),
 }
 _AT_LEAST = {
     "epochs": 1,
@@ -80,6 +81,7 @@ class Recipe:
         augmentation: "flip-crop" of images held in memory, or "resized-crop" of files as they are read.
         crop_padding: Pixels of padding for flip-crop.
         auto_augment: Whether AutoAugment's ImageNet policy is applied to resized crops.
+        precision: Of activations and products: "float32", or mixed with "bfloat16"; weights and losses stay in float32.
         seed: Of weights, order of images, augmentation and sub-networks drawn.
 
     Raises:
@@ -115,6 +117,7 @@ class Recipe:
     augmentation: str = "flip-crop"
     crop_padding: int = 4
     auto_augment: bool = False
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Strategy:
         drop_connect: In the last two stages of the largest.
         teacher: A network from outside; None for the largest itself.
         predict: Predicts accuracies, to choose candidates by; None to choose by their loss on the batch.
+        mixed: Whether networks run in bfloat16 where that is safe (automatic mixed precision).
     """
 
     sampler: Sampler
@@ -49,11 +51,15 @@ class Strategy:
     drop_connect: float = 0.0
     teacher: Teacher | None = None
     predict: Predict | None = None
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLosses:
-    """Losses of one step: of the largest, of the smallest, and the mean of those between (NaN if there are none)."""
+    """Losses of one step: of the largest, of the smallest, and the mean of those between (NaN if there are none).
+
+    Of a space with one member, the first two are the same.
+    """
 
     largest: float
     random: float
@@ -79,6 +85,7 @@ def make_strategy(
         drop_connect=recipe.drop_connect,
         teacher=teacher,
         predict=predict,
+        mixed=recipe.precision == "bfloat16",
     )
 
 
@@ -101,21 +108,28 @@ def add_gradients(
         rng: Chooses sub-networks; equal on all processes of a run.
         process: This process's part in a run of several.
     """
+
+    def run(subnet: SubnetConfig, **rates: float) -> Tensor:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=strategy.mixed):
+            return cast(Tensor, model(images, subnet, **rates)).to(images.dtype)
+
     space = model.space
-    logits = model(images, space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
+    logits = run(space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
     target = logits.detach() if strategy.teacher is None else strategy.teacher(images).detach()
     largest = _backward(strategy.largest(logits, target, labels))
+    if space.size == 1:
+        return StepLosses(largest=largest, random=math.nan, smallest=largest)
 
     def score(subnet: SubnetConfig) -> float:
         if strategy.predict is not None:
             return -strategy.predict(subnet)
         with torch.no_grad():
-            return average(F.cross_entropy(model(images, subnet), labels), process)
+            return average(F.cross_entropy(run(subnet), labels), process)
 
     between = []
     for subnet in strategy.sampler.draw(rng, score):
-        between.append(_backward(strategy.others(model(images, subnet), target, labels)))
-    smallest = _backward(strategy.others(model(images, space.smallest()), target, labels))
+        between.append(_backward(strategy.others(run(subnet), target, labels)))
+    smallest = _backward(strategy.others(run(space.smallest()), target, labels))
     return StepLosses(largest=largest, random=sum(between) / len(between) if between else math.nan, smallest=smallest)
 
 
