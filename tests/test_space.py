@@ -85,12 +85,12 @@ def test_equal_seeds_draw_equal_members():
     assert np.array_equal(first, second)
 
 
-def test_equal_seeds_change_members_equally_and_leave_the_parents_alone(TINY, rng):
-    a, b = TINY.sample(50, rng), TINY.sample(50, rng)
+def test_equal_seeds_change_members_equally_and_leave_the_parents_alone(tiny_space, rng):
+    a, b = tiny_space.sample(50, rng), tiny_space.sample(50, rng)
     before = a.copy(), b.copy()
 
-    mutants = [TINY.mutate(a, np.random.default_rng(1), rate=0.5) for _ in range(2)]
-    children = [TINY.crossover(a, b, np.random.default_rng(1)) for _ in range(2)]
+    mutants = [tiny_space.mutate(a, np.random.default_rng(1), rate=0.5) for _ in range(2)]
+    children = [tiny_space.crossover(a, b, np.random.default_rng(1)) for _ in range(2)]
 
     assert np.array_equal(*mutants)
     assert np.array_equal(*children)
@@ -259,28 +259,28 @@ def test_a_wrong_object_is_told(change, message):
         space_from_dict({**TINY.to_dict(), **change})
 
 
-def test_a_space_is_read_from_the_json_that_it_gives(tmp_path, TINY):
-    (tmp_path / "two.json").write_text(json.dumps(TINY.to_dict()))
+def test_a_space_is_read_from_the_json_that_it_gives(tmp_path, tiny_space):
+    (tmp_path / "two.json").write_text(json.dumps(tiny_space.to_dict()))
 
-    assert load_space(str(tmp_path / "two.json")) == TINY
+    assert load_space(str(tmp_path / "two.json")) == tiny_space
 
 
-def test_genes_are_named_by_field_and_place(TINY):
-    assert TINY.genes == (
+def test_genes_are_named_by_field_and_place(tiny_space):
+    assert tiny_space.genes == (
         "resolution", "width.0", "width.1", "width.2", "width.3", "depth.0", "depth.1", "kernel_size.0",
         "kernel_size.1", "expand_ratio.0", "expand_ratio.1",
     )  # fmt: skip
-    assert TINY.size == 2 * (2 * 2 * 2 * 1) * (2 * 2) * (1 * 2) * (2 * 1) == np.prod(TINY.cardinalities)
+    assert tiny_space.size == 2 * (2 * 2 * 2 * 1) * (2 * 2) * (1 * 2) * (2 * 1) == np.prod(tiny_space.cardinalities)
 
 
-def test_codes_are_places_among_the_choices(TINY):
-    assert TINY.encode([TINY.smallest()]).tolist() == [[0] * 11]
-    assert TINY.encode([TINY.largest()]).tolist() == [[1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0]]
+def test_codes_are_places_among_the_choices(tiny_space):
+    assert tiny_space.encode([tiny_space.smallest()]).tolist() == [[0] * 11]
+    assert tiny_space.encode([tiny_space.largest()]).tolist() == [[1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0]]
 
 
-def test_what_is_outside_cannot_be_encoded(TINY):
+def test_what_is_outside_cannot_be_encoded(tiny_space):
     with pytest.raises(SubnetError, match="width has 7 entries; space 'two-stages' has 4"):
-        TINY.encode([TINY.smallest()])
+        tiny_space.encode([TINY.smallest()])
 
 
 def test_an_unknown_space_lists_the_nearest():
