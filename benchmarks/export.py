@@ -195,7 +195,7 @@ def compare(files: dict[str, Path], runtime: str, budget: float) -> dict[str, An
     end = monotonic() + budget
     found: dict[str, Any] = {}
     while len(rounds) < MIN_ROUNDS or (monotonic() < end and not _decided(found)):
-        rounds.append(measure_round(artefacts, Options()))
+        rounds.append(measure_round(artefacts, Options(), number=len(rounds)))
         if len(rounds) >= 2:
             found = _judge(rounds)
     ms = 1e3 * float(np.exp(np.median(np.stack([r.logs for r in rounds])[:, 0])))

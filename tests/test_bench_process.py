@@ -99,6 +99,24 @@ def test_a_round_has_samples_of_every_artefact(net, tmp_path):
     assert 0.0 <= found.disturbed <= 1.0 and found.seconds > 0
 
 
+def test_every_round_starts_another_process_first(net, tmp_path, monkeypatch):
+    """The samples stand in the order of the artefacts all the same."""
+    started = []
+
+    def noted(name, runtime, **options):
+        started.append(name)
+        return Worker(name, runtime, **options)
+
+    monkeypatch.setattr("nas2edge.bench.measure.Worker", noted)
+    bigger = chain(tmp_path, 24)
+    pair = [find_artefact(str(path)) for path in (net, bigger)]
+    for number in (0, 1, 2):
+        found = measure_round(pair, QUICK, number=number)
+        assert np.median(found.runs[1]) > 3 * np.median(found.runs[0])
+    small, large = (artefact.name for artefact in pair)
+    assert started == [small, large, large, small, small, large]
+
+
 def test_slices_are_as_long_for_all_and_slow_networks_have_fewer_cycles(net, tmp_path):
     """Of the larger one a slice of 1 ms holds fewer runs; a round of no time still has four cycles."""
     pair = [find_artefact(str(path)) for path in (net, chain(tmp_path, 60))]

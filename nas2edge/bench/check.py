@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, final
 
@@ -202,7 +203,7 @@ class _Check:
             old = rebuilt
         assert isinstance(old, Artefact)
         trio = [old, request.new, old]
-        decision = decide(lambda: measure_round(trio, request.options), request.rule(share), progress=self._progress)
+        decision = decide(self._rounds(trio, request.options), request.rule(share), progress=self._progress)
         return measured_gate(decision, request.max_slowdown, hard=hard)
 
     def _why_not_stored(self, stored: Stored) -> str:
@@ -221,6 +222,11 @@ class _Check:
     def _probe(self) -> Start:
         return measure_round([self._request.new], replace(self._request.options, cycles=1)).starts[0]
 
+    @staticmethod
+    def _rounds(artefacts: Sequence[Artefact], options: Options) -> Callable[[], Round]:
+        numbers = count()
+        return lambda: measure_round(artefacts, options, number=next(numbers))
+
     def _against_stored(self, stored: Stored, *, hard: bool, share: float) -> Gate:
         request = self._request
         self._notes.append(
@@ -231,7 +237,7 @@ class _Check:
             anchor = Artefact(name="the anchor", path=path, runtime="onnxruntime")
             options = replace(request.options, same_input=False)
             decision = decide(
-                lambda: measure_round([anchor, request.new], options),
+                self._rounds([anchor, request.new], options),
                 request.rule(share),
                 judge=lambda rounds: _compare_stored(rounds, stored),
                 progress=self._progress,
@@ -244,7 +250,7 @@ class _Check:
         limit = request.max_latency_ms
         pair = [request.new, request.new]
         decision = decide(
-            lambda: measure_round(pair, request.options),
+            self._rounds(pair, request.options),
             replace(request.rule(share), max_slowdown=0.0),
             judge=lambda rounds: _compare_limit(rounds, limit_ms=limit),
             progress=self._progress,

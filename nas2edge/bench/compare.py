@@ -69,8 +69,8 @@ def measure_all(
     found: list[Round] = []
     with anchor_file() as path:
         anchor = Artefact(name="the anchor", path=path, runtime="onnxruntime")
-        for _ in range(rounds):
-            found.append(measure_round([*artefacts, anchor], replace(options, same_input=False)))
+        for number in range(rounds):
+            found.append(measure_round([*artefacts, anchor], replace(options, same_input=False), number=number))
             progress(len(found), rounds)
     results = tuple(
         make_result(artefact, footprint, found, index=i, anchor=len(artefacts))

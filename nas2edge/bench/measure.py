@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -98,17 +98,30 @@ class Round:
     seconds: float = 0.0
 
 
-def measure_round(artefacts: Sequence[Artefact], options: Options) -> Round:
+def measure_round(artefacts: Sequence[Artefact], options: Options, *, number: int = 0) -> Round:
     """Times artefacts in one round.
 
     Args:
         artefacts: One or more; the same one twice is timed in two processes.
         options: How to time.
+        number: Of the round: the process that starts first is that of the artefact at this index, modulo their number.
 
     Raises:
         RuntimeFailedError: A runtime refused an artefact, crashed, or did not answer in time.
         InputError: The artefacts have different inputs.
     """
+    shift = number % len(artefacts)
+    found = _measure([*artefacts[shift:], *artefacts[:shift]], options)
+    order = [(i - shift) % len(artefacts) for i in range(len(artefacts))]
+    return replace(
+        found,
+        logs=found.logs[order],
+        runs=tuple(found.runs[i] for i in order),
+        starts=tuple(found.starts[i] for i in order),
+    )
+
+
+def _measure(artefacts: Sequence[Artefact], options: Options) -> Round:
     started = perf_counter()
     with ExitStack() as stack:
         # They import their runtimes side by side, and load and warm up one after the other.
