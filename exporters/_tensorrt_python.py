@@ -20,10 +20,11 @@ import onnx
 from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import BatchRange
 from nas2edge.files import atomic_path
+from nas2edge.runtimes.cuda_memory import find_memory
+from nas2edge.runtimes.tensorrt import make_log
 
 from ._common import precision_of
 from ._tensorrt_engine import Built, Gpu, default_timing_cache, find_gpu, this_platform
-from ._tensorrt_run import find_memory
 
 VENDOR, RTX = "tensorrt", "tensorrt_rtx"
 RTX_CAPABILITIES = ("8.6", "8.9")
@@ -129,24 +130,6 @@ def parse_with(trt: ModuleType, content: bytes) -> list[str]:
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     return [] if parser.parse(content) else _parser_errors(parser) or ["it gave no reason"]
-
-
-def make_log(trt: ModuleType) -> Any:
-    """Returns a logger for a package that keeps its complaints, as `problems`."""
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps what the builder complains of, and hands all on to logging."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.problems: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.problems.append(message)
-            logger.debug("%s: %s", severity, message)
-
-    return Log()
 
 
 def _network(trt: ModuleType, log: Any, builder: Any, content: bytes) -> Any:

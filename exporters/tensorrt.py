@@ -8,7 +8,6 @@ is written as it is, never altered and never hashed, and described in a JSON fil
 from __future__ import annotations
 
 import hashlib
-import importlib
 from pathlib import Path
 from typing import Any, final
 
@@ -19,12 +18,12 @@ import onnx
 from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 from nas2edge.files import write_json
+from nas2edge.runtimes import open_session, run_all
 
 from ._common import lint_first, precision_of
 from ._tensorrt_engine import Built, find_gpu
 from ._tensorrt_hosts import Host, LocalHost, SshHost
-from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, make_log, parse_with, working_builder
-from ._tensorrt_run import find_memory, run_engine
+from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, parse_with, working_builder
 from ._tensorrt_tool import Trtexec, build_by_tool, find_trtexec, run_by_tool
 
 BUILDERS = ("python", "trtexec", "rtx", "ssh://USER@HOST")
@@ -111,11 +110,8 @@ class TensorRTExporter(Exporter):
             if tool is None:
                 raise EngineNotBuiltError(f"{engine} cannot be run: {self._host.name} has no trtexec any more")
             return run_by_tool(tool, engine, engine.with_suffix(".onnx"), images, self.on_progress)
-        memory = find_memory()
-        if memory is None:
-            raise EngineNotBuiltError(f"{engine} cannot be run here: neither torch with CUDA nor cuda-python works")
-        trt = importlib.import_module(RTX if artefact.notes["builder"] == "rtx" else VENDOR)
-        return run_engine(trt, make_log(trt), engine, images, memory)
+        with open_session(engine, runtime="tensorrt") as session:
+            return run_all(session, images).astype(np.float32)
 
     def _tool(self) -> Trtexec | None:
         """Returns the trtexec to build with; None to build by Python."""

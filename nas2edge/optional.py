@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 from nas2edge.errors import MissingDependencyError
+
+
+def is_installed(module: str) -> bool:
+    """Returns whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # it is in sys.modules as None, or has no spec
+        return sys.modules.get(module) is not None
 
 
 def require(*modules: str, extra: str, purpose: str) -> None:
@@ -19,5 +28,5 @@ def require(*modules: str, extra: str, purpose: str) -> None:
         MissingDependencyError: Names the first that is missing and the command that installs it.
     """
     for module in modules:
-        if importlib.util.find_spec(module) is None:
+        if not is_installed(module):
             raise MissingDependencyError(module, extra=extra, purpose=purpose)

@@ -1,6 +1,7 @@
 """What can be timed, and what a network costs without a clock."""
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 from nas2edge.bench.artefact import find_artefact
 from nas2edge.bench.footprint import Footprint, format_figure, read_footprint
 from nas2edge.costs import count
-from nas2edge.errors import FormatError, InputError, UnknownNameError
+from nas2edge.errors import FormatError, InputError, MissingDependencyError, UnknownNameError
 from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
 from nas2edge.spaces import load_space
@@ -50,6 +51,17 @@ def test_a_bundle_gives_what_it_was_made_for_where_that_runs(tmp_path):
         find_artefact(str(tmp_path), runtime="ncnn")
 
 
+@pytest.mark.parametrize("package", ["tensorrt", "tensorrt_rtx"])
+def test_an_engine_is_timed_where_either_package_is_installed(package, tmp_path, monkeypatch):
+    (tmp_path / "net.engine").write_bytes(b"")
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, object() if name == package else None)
+    assert find_artefact(str(tmp_path / "net.engine")).runtime == "tensorrt"
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=r"running a network by tensorrt .*nas2edge\[tensorrt\]"):
+        find_artefact(str(tmp_path / "net.engine"))
+
+
 def test_what_cannot_be_timed_is_refused_with_a_way_on(tmp_path):
     (tmp_path / "subnet.json").write_text("{}")
     (tmp_path / "net.h5").write_bytes(b"")
@@ -57,9 +69,6 @@ def test_what_cannot_be_timed_is_refused_with_a_way_on(tmp_path):
         InputError, match=r"is no network that can be timed; export it first: nas2edge export .*subnet.json"
     ):
         find_artefact(str(tmp_path / "subnet.json"))
-    (tmp_path / "net.engine").write_bytes(b"")
-    with pytest.raises(InputError, match=r"is a TensorRT engine, .* trtexec --loadEngine="):
-        find_artefact(str(tmp_path / "net.engine"))
     with pytest.raises(InputError, match="there is no file or bundle"):
         find_artefact(str(tmp_path / "none.onnx"))
     with pytest.raises(InputError, match="is no bundle: it has no manifest.json"):

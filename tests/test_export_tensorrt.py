@@ -17,10 +17,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from nas2edge.errors import EngineNotBuiltError, InputError
+from nas2edge.errors import EngineNotBuiltError, InputError, RuntimeFailedError
 from nas2edge.export.registry import load_exporter
 from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
+from nas2edge.runtimes import open_session
 from nas2edge.space import SearchSpace
 
 RTX = "tensorrt_rtx"
@@ -55,8 +56,10 @@ def module() -> ModuleType:
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine with a GPU, whose memory is this machine's; returns the user's folder of caches."""
     exporter = importlib.import_module("nas2edge.exporters.tensorrt")
-    for place in (importlib.import_module("nas2edge.exporters._tensorrt_python"), exporter):
+    builder = importlib.import_module("nas2edge.exporters._tensorrt_python")
+    for place in (builder, exporter):
         monkeypatch.setattr(place, "find_gpu", lambda: ORIN)
+    for place in (builder, importlib.import_module("nas2edge.runtimes.tensorrt")):
         monkeypatch.setattr(place, "find_memory", HostMemory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "nas2edge"
@@ -67,6 +70,7 @@ class HostMemory:
 
     def __init__(self) -> None:
         self.held: list[np.ndarray] = []
+        self.waited = 0
 
     def upload(self, array: np.ndarray) -> np.ndarray:
         self.held.append(np.array(array))
@@ -78,6 +82,12 @@ class HostMemory:
     def download(self, handle: np.ndarray, like: np.ndarray) -> np.ndarray:
         assert handle.shape == like.shape
         return np.array(handle)
+
+    def wait(self) -> None:
+        self.waited += 1
+
+    def free(self) -> None:
+        self.held.clear()
 
     def stream(self) -> int:
         return 7
@@ -269,7 +279,7 @@ class _Engine:
         if name == "images":
             fixed = self._session.get_inputs()[0].shape
             return tuple(n if isinstance(n, int) else -1 for n in fixed)
-        return (self._shape[0], 3)
+        return (self._shape[0] if self._shape else -1, 3)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         assert shape[0] <= 4
@@ -353,6 +363,47 @@ def test_the_vendors_own_comes_first_and_its_engine_is_run(size, batch, tmp_path
     assert not artefact.why_not_run
     expected = load_exporter("onnx").run(load_exporter("onnx").build(model, batch=batch), given)
     np.testing.assert_allclose(exporter.run(artefact, given), expected, atol=1e-5)
+
+
+def test_an_engine_is_timed_with_its_input_on_the_gpu(tmp_path, tiny_space, monkeypatch, on_a_gpu):
+    """Nothing is copied while the clock runs, and every run is waited for."""
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt())
+    memory = HostMemory()
+    monkeypatch.setattr("nas2edge.runtimes.tensorrt.find_memory", lambda: memory)
+    write_model(tmp_path, tiny_space).rename(tmp_path / "net.engine")
+    images = np.random.default_rng(0).standard_normal((1, 3, 24, 24)).astype(np.float32)
+
+    with open_session(tmp_path / "net.engine", runtime="tensorrt") as session:
+        assert (session.runtime, session.input.shape, session.output.shape) == (
+            "tensorrt 8.5.2",
+            (1, 3, 24, 24),
+            (None, 3),
+        )
+        expected = session.run(images)
+        assert memory.held == []
+        timed = session.prepare(images)
+        before = memory.waited
+        seconds, worked = timed(3)
+        assert memory.waited == before + 3
+        assert seconds > 0.0 and worked > 0.0
+        np.testing.assert_array_equal(memory.held[1], expected)
+    assert memory.held == []
+
+
+def test_an_engine_that_no_package_loads_is_told_what_each_said(tmp_path, monkeypatch, on_a_gpu):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(loads=False))
+    hide(monkeypatch, RTX)
+    (tmp_path / "net.plan").write_bytes(b"of another version")
+    said = r"net.plan does not load \(tensorrt 8.5.2: it gave no reason; tensorrt_rtx: .*\); .* trtexec --loadEngine="
+    with pytest.raises(RuntimeFailedError, match=said):
+        open_session(tmp_path / "net.plan", runtime="tensorrt")
+
+
+def test_without_a_gpu_an_engine_is_timed_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("nas2edge.runtimes.tensorrt.find_memory", lambda: None)
+    (tmp_path / "net.engine").write_bytes(b"")
+    with pytest.raises(RuntimeFailedError, match="no CUDA GPU can be used here .* trtexec --loadEngine="):
+        open_session(tmp_path / "net.engine", runtime="tensorrt")
 
 
 def test_kernel_timings_are_kept_per_user_version_and_gpu(tmp_path, tiny_space, monkeypatch, on_a_gpu):

@@ -15,7 +15,6 @@ from nas2edge.runtimes.registry import RUNTIMES, check_installed, runtime_of, su
 MANIFEST = "manifest.json"
 BUNDLE_FORMAT, BUNDLE_VERSION = "nas2edge.bundle", 1
 MODEL = "model.onnx"
-_ENGINES = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +65,6 @@ def find_artefact(name: str, *, runtime: str | None = None, shape: tuple[int, ..
         raise InputError(
             f"{name} is no network that can be timed; export it first: nas2edge export {name} --to onnx, "
             "and give the bundle's folder"
-        )
-    if path.suffix in _ENGINES and path.suffix not in {suffix for known in RUNTIMES for suffix in suffixes_of(known)}:
-        raise InputError(
-            f"{name} is a TensorRT engine, which no runtime here loads; on its own device, time it with: "
-            f"trtexec --loadEngine={name} --noDataTransfers --useSpinWait"
         )
     runtime = runtime or runtime_of(path)
     if path.suffix not in suffixes_of(runtime):

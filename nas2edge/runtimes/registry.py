@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from nas2edge.errors import InputError, UnknownNameError
-from nas2edge.optional import require
+from nas2edge.optional import is_installed, require
 from nas2edge.runtimes.session import Session
 
 
@@ -18,6 +18,7 @@ class _Entry:
     packages: tuple[str, ...]
     extra: str
     suffixes: tuple[str, ...]
+    any_of: tuple[str, ...] = ()  # packages of which one is enough
 
 
 _ENTRIES = {
@@ -26,6 +27,13 @@ _ENTRIES = {
     "ncnn": _Entry(module="ncnn", packages=("ncnn",), extra="ncnn", suffixes=(".param",)),
     "litert": _Entry(module="litert", packages=("ai_edge_litert",), extra="tflite", suffixes=(".tflite",)),
     "torch": _Entry(module="pytorch", packages=("torch",), extra="export", suffixes=(".pt2", ".pt")),
+    "tensorrt": _Entry(
+        module="tensorrt",
+        packages=(),
+        extra="tensorrt",
+        suffixes=(".engine", ".plan", ".trt"),
+        any_of=("tensorrt", "tensorrt_rtx"),
+    ),
 }
 RUNTIMES = tuple(_ENTRIES)
 """Names of the runtimes."""
@@ -37,7 +45,7 @@ def open_session(model: Path | bytes, *, runtime: str, threads: int = 1) -> Sess
     Args:
         model: A file that the runtime reads: ONNX for onnxruntime and openvino, IR (.xml) for openvino, .ort for
             onnxruntime, .param with its .bin beside it for ncnn, .tflite for litert, .pt2 (torch.export) or TorchScript
-            (.pt) for torch. Or an ONNX model's bytes.
+            (.pt) for torch, an engine (.engine, .plan, .trt) for tensorrt. Or an ONNX model's bytes.
         runtime: One of `RUNTIMES`.
         threads: Threads that one run may use.
 
@@ -76,7 +84,10 @@ def check_installed(runtime: str) -> None:
         MissingDependencyError: Its package is not installed.
     """
     entry = _entry(runtime)
-    require(*entry.packages, extra=entry.extra, purpose=f"running a network by {runtime}")
+    needed = entry.packages
+    if entry.any_of and not any(is_installed(name) for name in entry.any_of):
+        needed += entry.any_of[:1]
+    require(*needed, extra=entry.extra, purpose=f"running a network by {runtime}")
 
 
 def suffixes_of(runtime: str) -> tuple[str, ...]:

@@ -1,11 +1,9 @@
-"""Running an engine on this machine's GPU, with memory by PyTorch or by NVIDIA's cuda-python, whichever is there."""
+"""Memory of this machine's GPU, by PyTorch or by NVIDIA's cuda-python, whichever is there."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +26,12 @@ class Memory(Protocol):
     def download(self, handle: Any, like: Array) -> Array:
         """Waits for all work, and returns the contents, of the shape and type of `like`."""
 
+    def wait(self) -> None:
+        """Waits for all work."""
+
+    def free(self) -> None:
+        """Gives back what was uploaded."""
+
     def stream(self) -> int:
         """Returns the stream that work goes to."""
 
@@ -45,8 +49,14 @@ class TorchMemory:
         return int(handle.data_ptr())
 
     def download(self, handle: Any, like: Array) -> Array:
-        self._torch.cuda.synchronize()
+        self.wait()
         return np.asarray(handle.cpu().numpy())
+
+    def wait(self) -> None:
+        self._torch.cuda.synchronize()
+
+    def free(self) -> None:
+        """Nothing to do: memory goes with the handles."""
 
     def stream(self) -> int:
         return int(self._stream.cuda_stream)
@@ -72,14 +82,18 @@ class CudaMemory:
         return int(handle)
 
     def download(self, handle: Any, like: Array) -> Array:
-        self._asked(self._runtime.cudaDeviceSynchronize())
+        self.wait()
         found = np.empty_like(like)
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._asked(self._runtime.cudaMemcpy(found.ctypes.data, int(handle), found.nbytes, kind))
-        for pointer in self._held:
-            self._asked(self._runtime.cudaFree(pointer))
-        self._held.clear()
         return found
+
+    def wait(self) -> None:
+        self._asked(self._runtime.cudaDeviceSynchronize())
+
+    def free(self) -> None:
+        while self._held:
+            self._asked(self._runtime.cudaFree(self._held.pop()))
 
     def stream(self) -> int:
         return int(self._stream)
@@ -103,51 +117,3 @@ def find_memory() -> Memory | None:
         except (ImportError, OSError, RuntimeError, RuntimeFailedError):
             continue
     return None
-
-
-def run_engine(trt: ModuleType, log: Any, engine: Path, images: Array, memory: Memory) -> Array:
-    """Runs an engine with one input and one output on any number of images, and returns logits (N, classes).
-
-    Args:
-        trt: The package that built it.
-        log: Made for the package.
-        engine: The file.
-        images: (N, 3, R, R); the last is repeated where a fixed batch size wants more.
-        memory: On the GPU.
-
-    Raises:
-        RuntimeFailedError: The engine does not load, or fails.
-    """
-    loaded = trt.Runtime(log).deserialize_cuda_engine(engine.read_bytes())
-    if loaded is None:
-        raise _failed(trt, log, f"does not load {engine}")
-    names = [loaded.get_tensor_name(i) for i in range(loaded.num_io_tensors)]
-    (source,) = (name for name in names if loaded.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
-    (target,) = (name for name in names if name != source)
-    context = loaded.create_execution_context()
-    fixed = tuple(loaded.get_tensor_shape(source))[0]
-    size = fixed if fixed > 0 else _most(loaded, source)
-    outputs = []
-    for i in range(0, len(images), size):
-        part = images[i : i + size]
-        if fixed > 0:
-            part = np.concatenate([part, np.repeat(images[-1:], size - len(part), axis=0)])
-        context.set_input_shape(source, part.shape)
-        like = np.zeros(tuple(context.get_tensor_shape(target)), np.dtype(trt.nptype(loaded.get_tensor_dtype(target))))
-        given, found = memory.upload(part), memory.upload(like)
-        context.set_tensor_address(source, memory.address(given))
-        context.set_tensor_address(target, memory.address(found))
-        if not context.execute_async_v3(memory.stream()):
-            raise _failed(trt, log, f"fails to run {engine}")
-        outputs.append(memory.download(found, like).astype(np.float32))
-    return np.concatenate(outputs)[: len(images)]
-
-
-def _most(loaded: Any, source: str) -> int:
-    """The greatest batch size of the one profile."""
-    return int(tuple(loaded.get_tensor_profile_shape(source, 0)[2])[0])
-
-
-def _failed(trt: ModuleType, log: Any, what: str) -> RuntimeFailedError:
-    said = log.problems[-1] if log.problems else "it gave no reason"
-    return RuntimeFailedError(f"{trt.__name__} {trt.__version__} {what}: {said}")
