@@ -145,5 +145,7 @@ def test_the_runtime_follows_from_the_suffix(name, runtime):
 
 
 def test_a_suffix_that_nothing_loads_is_refused():
-    with pytest.raises(InputError, match=r"no runtime here loads a.mlmodel; expected a file that ends in .engine, .onnx"):
+    with pytest.raises(
+        InputError, match=r"no runtime here loads a.mlmodel; expected a file that ends in .engine, .onnx"
+    ):
         runtime_of(Path("a.mlmodel"))
