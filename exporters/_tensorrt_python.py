@@ -21,12 +21,14 @@ from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import BatchRange
 from nas2edge.files import atomic_path
 from nas2edge.runtimes.cuda_memory import find_memory
-from nas2edge.runtimes.tensorrt import make_log
+from nas2edge.runtimes.gpu import Gpu, find_gpu
+from nas2edge.runtimes.registry import TENSORRT_PACKAGES
+from nas2edge.runtimes.tensorrt import first_line, make_log
 
 from ._common import precision_of
-from ._tensorrt_engine import Built, Gpu, default_timing_cache, find_gpu, this_platform
+from ._tensorrt_engine import Built, default_timing_cache, this_platform
 
-VENDOR, RTX = "tensorrt", "tensorrt_rtx"
+VENDOR, RTX = TENSORRT_PACKAGES
 RTX_CAPABILITIES = ("8.6", "8.9")
 _WORKSPACE_BYTES = 1 << 30
 _SHOWN_ERRORS = 5
@@ -49,7 +51,7 @@ def working_builder(names: Sequence[str]) -> tuple[ModuleType, Any, Any]:
         try:
             trt = importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as err:
-            seen.append(f"{name}: {_first_line(err)}")
+            seen.append(f"{name}: {first_line(err)}")
             continue
         if not hasattr(trt, "Builder") or not hasattr(trt, "OnnxParser"):
             seen.append(f"{name}: it imports but has no Builder; it is a placeholder without its libraries")
@@ -58,7 +60,7 @@ def working_builder(names: Sequence[str]) -> tuple[ModuleType, Any, Any]:
         try:
             return trt, log, trt.Builder(log)
         except (TypeError, RuntimeError) as err:  # what the bindings raise where the library returns nothing
-            said = log.problems[-1] if log.problems else _first_line(err)
+            said = log.problems[-1] if log.problems else first_line(err)
             seen.append(f"{name} {trt.__version__}: it makes no builder ({said})")
     raise NoBuilderError("; ".join(seen))
 
@@ -271,7 +273,7 @@ def _why_not_run(trt: ModuleType, log: Any, plan: bytes, gpu: Gpu | None) -> str
     if gpu is None:
         return f"{where}; not run here: no GPU"
     if trt.Runtime(log).deserialize_cuda_engine(plan) is None:
-        said = log.problems[-1] if log.problems else "it gave no reason"
+        said = log.last
         if rtx:
             return f"{where}; not run here: it does not load on this machine's GPU ({said})"
         raise EngineNotBuiltError(f"{trt.__name__} {trt.__version__} does not load the engine that it built: {said}")
@@ -289,7 +291,3 @@ def _describe(error: Any) -> str:
     named = error.node_name() if hasattr(error, "node_name") else ""
     operator = f" ({error.node_operator()})" if hasattr(error, "node_operator") else ""
     return f"node {named or error.node()}{operator}: {error.code()}, {error.desc()}"
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

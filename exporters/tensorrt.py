@@ -19,9 +19,10 @@ from nas2edge.errors import EngineNotBuiltError, InputError
 from nas2edge.export.exporter import Artefact, BatchRange, Exporter
 from nas2edge.files import write_json
 from nas2edge.runtimes import open_session, run_all
+from nas2edge.runtimes.gpu import find_gpu
 
 from ._common import lint_first, precision_of
-from ._tensorrt_engine import Built, find_gpu
+from ._tensorrt_engine import Built
 from ._tensorrt_hosts import Host, LocalHost, SshHost
 from ._tensorrt_python import RTX, VENDOR, NoBuilderError, build, parse_with, working_builder
 from ._tensorrt_tool import Trtexec, build_by_tool, find_trtexec, run_by_tool

@@ -62,6 +62,17 @@ def test_an_engine_is_timed_where_either_package_is_installed(package, tmp_path,
         find_artefact(str(tmp_path / "net.engine"))
 
 
+def test_of_a_bundle_whose_engine_ran_elsewhere_the_onnx_file_is_taken(tmp_path, monkeypatch):
+    """TensorRT may be installed where there is no GPU."""
+    chain(tmp_path, 1).rename(tmp_path / "model.onnx")
+    (tmp_path / "model.engine").write_bytes(b"engine")
+    monkeypatch.setitem(sys.modules, "tensorrt", object())
+    folder = bundle(tmp_path, [{"files": ["model.engine"], "run_here": True}])
+    for gpu, name in ((None, "model.onnx"), ("Orin", "model.engine")):
+        monkeypatch.setattr("nas2edge.runtimes.registry.find_gpu", lambda gpu=gpu: gpu)
+        assert find_artefact(folder).path.name == name
+
+
 def test_what_cannot_be_timed_is_refused_with_a_way_on(tmp_path):
     (tmp_path / "subnet.json").write_text("{}")
     (tmp_path / "net.h5").write_bytes(b"")

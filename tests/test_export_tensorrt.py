@@ -399,6 +399,18 @@ def test_an_engine_that_no_package_loads_is_told_what_each_said(tmp_path, monkey
         open_session(tmp_path / "net.plan", runtime="tensorrt")
 
 
+def test_bindings_that_make_no_runtime_are_told(tmp_path, monkeypatch, on_a_gpu):
+    def none(log: Any) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setitem(sys.modules, "tensorrt", trt := fake_tensorrt())
+    monkeypatch.setattr(trt, "Runtime", none)
+    hide(monkeypatch, RTX)
+    (tmp_path / "net.engine").write_bytes(b"")
+    with pytest.raises(RuntimeFailedError, match="factory function returned nullptr"):
+        open_session(tmp_path / "net.engine", runtime="tensorrt")
+
+
 def test_without_a_gpu_an_engine_is_timed_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr("nas2edge.runtimes.tensorrt.find_memory", lambda: None)
     (tmp_path / "net.engine").write_bytes(b"")

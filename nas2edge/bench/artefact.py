@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas2edge.errors import InputError, MissingDependencyError
+from nas2edge.errors import InputError
 from nas2edge.files import read_document
-from nas2edge.runtimes.registry import RUNTIMES, check_installed, runtime_of, suffixes_of
+from nas2edge.runtimes.registry import RUNTIMES, check_installed, runs_here, runtime_of, suffixes_of
 
 MANIFEST = "manifest.json"
 BUNDLE_FORMAT, BUNDLE_VERSION = "nas2edge.bundle", 1
@@ -99,14 +99,7 @@ def _candidates(folder: Path, manifest: Mapping[str, Any]) -> list[Path]:
 
 
 def _runtime_here(path: Path) -> str | None:
-    for runtime in RUNTIMES:
-        if path.suffix in suffixes_of(runtime):
-            try:
-                check_installed(runtime)
-            except MissingDependencyError:
-                continue
-            return runtime
-    return None
+    return next((name for name in RUNTIMES if path.suffix in suffixes_of(name) and runs_here(name)), None)
 
 
 def _shape(manifest: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -6,6 +6,9 @@ Only one process runs at a time. A cycle goes there and back, so that a drift ta
 and the order turns from cycle to cycle, so that each follows each. Each turn is a *slice*: a run that is not timed, so
 that no artefact pays for the caches that the one before it filled, then so many that are; its time is their median. Of
 an artefact that takes longer than a slice, every run is timed.
+
+A process keeps the memory that it was given, and that decides too: of four processes of one network with 36 MB of
+weights, the last one started was 1 to 9 % faster than the first, in every round. So rounds begin with another each.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from nas2edge.errors import InputError, UnknownNameError
+from nas2edge.errors import InputError, MissingDependencyError, UnknownNameError
 from nas2edge.optional import is_installed, require
+from nas2edge.runtimes.gpu import find_gpu
 from nas2edge.runtimes.session import Session
 
 
@@ -19,6 +20,11 @@ class _Entry:
     extra: str
     suffixes: tuple[str, ...]
     any_of: tuple[str, ...] = ()  # packages of which one is enough
+    needs_gpu: bool = False
+
+
+TENSORRT_PACKAGES = ("tensorrt", "tensorrt_rtx")
+"""The vendor's, and TensorRT-RTX: in the order in which they are tried."""
 
 
 _ENTRIES = {
@@ -32,7 +38,8 @@ _ENTRIES = {
         packages=(),
         extra="tensorrt",
         suffixes=(".engine", ".plan", ".trt"),
-        any_of=("tensorrt", "tensorrt_rtx"),
+        any_of=TENSORRT_PACKAGES,
+        needs_gpu=True,
     ),
 }
 RUNTIMES = tuple(_ENTRIES)
@@ -88,6 +95,19 @@ def check_installed(runtime: str) -> None:
     if entry.any_of and not any(is_installed(name) for name in entry.any_of):
         needed += entry.any_of[:1]
     require(*needed, extra=entry.extra, purpose=f"running a network by {runtime}")
+
+
+def runs_here(runtime: str) -> bool:
+    """Returns whether a runtime is installed, and there is a GPU if it needs one.
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+    """
+    try:
+        check_installed(runtime)
+    except MissingDependencyError:
+        return False
+    return not _entry(runtime).needs_gpu or find_gpu() is not None
 
 
 def suffixes_of(runtime: str) -> tuple[str, ...]:

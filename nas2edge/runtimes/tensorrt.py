@@ -13,10 +13,8 @@ import numpy as np
 
 from nas2edge.errors import InputError, RuntimeFailedError
 from nas2edge.runtimes.cuda_memory import Memory, find_memory
+from nas2edge.runtimes.registry import TENSORRT_PACKAGES
 from nas2edge.runtimes.session import Array, Session, Tensor, Timed
-
-PACKAGES = ("tensorrt", "tensorrt_rtx")
-"""In the order in which they are tried; an engine loads in the package and version that built it."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +33,28 @@ def open_session(model: Path | bytes, *, threads: int) -> Session:
             f"cuda-python); {elsewhere}"
         )
     said = []
-    for name in PACKAGES:
+    for name in TENSORRT_PACKAGES:  # an engine loads in the package and version that built it
         try:
             trt = importlib.import_module(name)
             log = make_log(trt)
             engine = trt.Runtime(log).deserialize_cuda_engine(model.read_bytes())
-        except (ImportError, OSError, RuntimeError, AttributeError) as err:  # a placeholder has no Runtime
-            said.append(f"{name}: {str(err).splitlines()[0] if str(err) else type(err).__name__}")
+        except (ImportError, OSError, RuntimeError, AttributeError, TypeError) as err:
+            # A placeholder has no Runtime, and the bindings raise TypeError where the library makes none.
+            said.append(f"{name}: {first_line(err)}")
             continue
         if engine is not None:
             return _EngineSession(trt, log, engine, memory)
-        said.append(f"{name} {trt.__version__}: {log.problems[-1] if log.problems else 'it gave no reason'}")
+        said.append(f"{name} {trt.__version__}: {log.last}")
     raise RuntimeFailedError(f"{model} does not load ({'; '.join(said)}); {elsewhere}")
 
 
+def first_line(err: Exception) -> str:
+    """Returns the first line of an error's message, or its type's name if it has none."""
+    return (str(err).splitlines() or [type(err).__name__])[0]
+
+
 def make_log(trt: ModuleType) -> Any:
-    """Returns a logger for a package that keeps its complaints, as `problems`."""
+    """Returns a logger for a package that keeps its complaints, as `problems` and `last`."""
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         """Keeps what TensorRT complains of, and hands all on to logging."""
@@ -58,6 +62,11 @@ def make_log(trt: ModuleType) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.problems: list[str] = []
+
+        @property
+        def last(self) -> str:
+            """What it complained of last."""
+            return self.problems[-1] if self.problems else "it gave no reason"
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
@@ -132,8 +141,7 @@ class _EngineSession(Session):
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._memory.stream()):
-            said = self._log.problems[-1] if self._log.problems else "it gave no reason"
-            raise RuntimeFailedError(f"{self.runtime} fails to run the engine: {said}")
+            raise RuntimeFailedError(f"{self.runtime} fails to run the engine: {self._log.last}")
 
     def _most(self) -> int:
         """The greatest batch size of the one profile."""
