@@ -355,10 +355,19 @@ def test_one_sub_network_trains_alone_from_the_command_line(folder, tmp_path):
     assert shown.exit_code == 0, shown.output
     (line,) = map(json.loads, (out / "log.jsonl").read_text().splitlines())
     assert line["accuracy_smallest"] == line["accuracy_largest"]
+    assert f"next: nas2edge evaluate --supernet {out}" in shown.output
     shown = CliRunner().invoke(main, ["evaluate", "--supernet", str(out), "--json"])
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout)["subnets"]
     assert {row["accuracy"] for row in found} == {line["accuracy_smallest"]}
+
+
+@pytest.mark.parametrize("option", ["--teacher", "--predictor"])
+def test_what_trains_alone_has_no_teacher(option, folder, tmp_path):
+    command = ["train", "--subnet", "smallest", option, "x.onnx", "--data", str(folder), "--out", str(tmp_path / "run")]
+    shown = CliRunner().invoke(main, command)
+    assert shown.exit_code == 2
+    assert f"leave {option} out" in shown.output
 
 
 def test_curves_for_tensorboard_go_on_after_an_interruption(tmp_path):

@@ -100,13 +100,13 @@ def command(
     targets, precisions = targets_of(to, every=all_targets), precisions_of(precision)
     for name in targets:
         load_exporter(name)
-    require_torch("PIL", extra="export", purpose="exporting a sub-network")
     sizes, names = batch_of(batch), labels_of(labels)
     kept = names_of(keep_fp32, option="--keep-fp32") if keep_fp32 is not None else ()
     file = find_subnet(subnet, supernet_info(supernet).space if supernet else None)
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
+    require_torch("PIL", extra="export", purpose="exporting a sub-network")
     from nas2edge.export.request import ExportRequest
     from nas2edge.supernet.checkpoint import load_supernet
 

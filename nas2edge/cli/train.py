@@ -107,6 +107,9 @@ def command(
         return
     if data is None or out is None:
         raise click.UsageError("--data and --out are needed: where the images are, and the folder of the run")
+    for name, given in {"--teacher": teacher, "--predictor": predictor}.items():
+        if subnet is not None and given is not None:
+            raise click.UsageError(f"--subnet trains on the labels alone; leave {name} out")
     require_torch("PIL", extra="train", purpose="training a supernet")
     if tensorboard:
         require("tensorboard", extra="tensorboard", purpose="writing curves for TensorBoard")
@@ -175,7 +178,8 @@ def command(
     if as_json:
         echo_json({"format": "nas2edge.training", "version": 1, "weights": str(weights), "epochs": records})
     else:
-        click.echo(f"wrote {weights}\nnext: nas2edge search --supernet {out} --device cpu")
+        then = f"search --supernet {out} --device cpu" if subnet is None else f"evaluate --supernet {out}"
+        click.echo(f"wrote {weights}\nnext: nas2edge {then}")
 
 
 def _predict(path: Path, space: SearchSpace, recipe: Recipe) -> Callable[[SubnetConfig], float]:
