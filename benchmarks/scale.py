@@ -33,7 +33,6 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from nas2edge import load_space
-from nas2edge.supernet.allocator import keep_freed_memory
 from nas2edge.supernet.checkpoint import load_supernet
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.supernet.evaluate import load_images, normalise
@@ -97,7 +96,6 @@ def _run(options: argparse.Namespace, *, world: int) -> tuple[list[float], list[
 def _work(rank: int, world: int, folder: str, options: argparse.Namespace) -> None:
     os.sched_setaffinity(0, {rank})
     torch.set_num_threads(1)
-    keep_freed_memory()
     process = ALONE
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)

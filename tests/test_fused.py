@@ -94,22 +94,6 @@ def test_depthwise_convolutions(kernel, side, stride):
     assert_close(found, plain)
 
 
-@pytest.mark.parametrize("shape", [(4, 24, 9, 9), (2, 17, 3, 5), (1, 8, 1, 2), (40, 40, 8, 8)])
-def test_squeeze_and_excitation(shape):
-    x, weight = channels_last(*shape), channels_last(shape[1], shape[1], 1, 1)
-
-    def ours(x, weight):
-        return fused.scale_by_gate(x, lambda means: torch.sigmoid(F.conv2d(means, weight)))
-
-    def plain(x, weight):
-        x, weight = x.double(), weight.double()
-        return (x * torch.sigmoid(F.conv2d(x.mean((2, 3), keepdim=True), weight))).float()
-
-    assert_close(gradients(ours, x, weight), gradients(plain, x, weight))
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x, weight), plain(x, weight), rtol=1e-5, atol=1e-5)
-
-
 def test_two_threads_find_what_one_finds():
     x, weight = channels_last(32, 64, 16, 16), channels_last(64, 1, 5, 5)
     ones, zeros = torch.ones(64), torch.zeros(64)
@@ -135,19 +119,6 @@ def test_the_gradient_of_a_part_is_added_to_the_parameters_own():
     part_of(parameter, slice(1)).sum().backward()
     expected = torch.tensor([[3.0, 3.0, 3.0, 1.0], [2.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(parameter.grad, expected)
-
-
-@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_the_first_gradient_of_a_whole_convolution_is_taken_as_it_is(order):
-    parameter = nn.Parameter(torch.zeros(4, 3, 3, 3).contiguous(memory_format=order))
-    x = channels_last(2, 3, 8, 8)
-    F.conv2d(x, part_of(parameter, slice(4), slice(3))).sum().backward()
-    F.conv2d(x[:, :2], part_of(parameter, slice(2), slice(2))).sum().backward()
-
-    own = torch.zeros(4, 3, 3, 3, requires_grad=True)
-    (F.conv2d(x, own).sum() + F.conv2d(x[:, :2], own[:2, :2]).sum()).backward()
-    assert parameter.grad is not None and own.grad is not None
-    torch.testing.assert_close(parameter.grad, own.grad)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1, 1)])

@@ -10,7 +10,6 @@ import click
 
 from nas2edge.costs import count
 from nas2edge.errors import UnitError
-from nas2edge.optional import require
 from nas2edge.plan import plan
 from nas2edge.space import SearchSpace
 
@@ -30,18 +29,6 @@ SMALL_MACS = 50_000_000
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one for small networks, else all cores]"
 )
-
-
-def require_torch(*others: str, extra: str, purpose: str) -> None:
-    """Checks that torch and other modules are there, and readies this process for work with large tensors.
-
-    Raises:
-        MissingDependencyError: One is missing.
-    """
-    require("torch", *others, extra=extra, purpose=purpose)
-    from nas2edge.supernet.allocator import keep_freed_memory
-
-    keep_freed_memory()
 
 
 def use_threads(threads: int | None, space: SearchSpace) -> None:

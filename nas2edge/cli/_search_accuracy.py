@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import require_torch, result_console, use_threads
+from nas2edge.cli._common import result_console, use_threads
 from nas2edge.errors import InputError
 from nas2edge.search import Candidate, SearchResult
 from nas2edge.search.limits import Metric
@@ -272,9 +272,10 @@ def _cached_evaluator(
     info: SupernetInfo, data: Path | None, threads: int | None, cache: Path
 ) -> tuple[CachedEvaluator, int]:
     """Returns what runs the supernet, where its accuracy is not known yet, and the number of images."""
+    from nas2edge.optional import require
     from nas2edge.search.cache import CACHE_NAME, EVALUATED_NAME, CachedEvaluator, digest_of_images, read_accuracies
 
-    require_torch("PIL", extra="export", purpose="measuring accuracy")
+    require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, require_torch, result_console
+from nas2edge.cli._common import echo_json, json_option, result_console
 from nas2edge.errors import InputError
 from nas2edge.optional import require
 from nas2edge.report.boxes import draw_boxes
@@ -63,7 +63,7 @@ def command(
 
     Example: nas2edge ablate --data cifar10.zip --out study --alpha 1 --alpha -1:1 --epochs 4 --images 5000
     """
-    require_torch("PIL", "torchvision", extra="train", purpose="training a supernet")
+    require("torch", "PIL", "torchvision", extra="train", purpose="training a supernet")
     require("matplotlib", extra="report", purpose="drawing box plots")
     import torch
 

@@ -9,8 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, require_torch, result_console, threads_option, use_threads
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.costs import count
+from nas2edge.optional import require
 from nas2edge.plan import plan
 from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.subnet_file import ENDS, find_subnet, read_subnets
@@ -56,7 +57,7 @@ def command(
 
     Example: nas2edge evaluate --random 10 --data cifar10.zip --split test
     """
-    require_torch("PIL", extra="export", purpose="measuring accuracy")
+    require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.supernet.evaluate import make_evaluator
     from nas2edge.train.processes import gather, join, leave

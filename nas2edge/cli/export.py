@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas2edge.cli._common import echo_json, json_option, require_torch, result_console, threads_option, use_threads
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.cli._export_options import batch_of, default_name, labels_of, names_of, precisions_of, targets_of
 from nas2edge.errors import EngineNotBuiltError, InputError, ParityError
 from nas2edge.export.registry import load_exporter, target_names
+from nas2edge.optional import require
 from nas2edge.subnet_file import SubnetFile, find_subnet
 from nas2edge.supernet.weights_file import supernet_info
 
@@ -100,13 +101,13 @@ def command(
     targets, precisions = targets_of(to, every=all_targets), precisions_of(precision)
     for name in targets:
         load_exporter(name)
+    require("torch", "PIL", extra="export", purpose="exporting a sub-network")
     sizes, names = batch_of(batch), labels_of(labels)
     kept = names_of(keep_fp32, option="--keep-fp32") if keep_fp32 is not None else ()
     file = find_subnet(subnet, supernet_info(supernet).space if supernet else None)
     source = supernet or (file.supernet or {}).get("source")
     if source is None:
         raise InputError(f"{subnet} names no supernet, so it has no weights; give a run of its space by --supernet")
-    require_torch("PIL", extra="export", purpose="exporting a sub-network")
     from nas2edge.export.request import ExportRequest
     from nas2edge.supernet.checkpoint import load_supernet
 

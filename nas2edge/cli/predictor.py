@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, require_torch, result_console, threads_option, use_threads
+from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
 from nas2edge.errors import InputError
+from nas2edge.optional import require
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def fit(
             f"{MIN_DRAWN}"
         )
     latency = {(table := load_table(name, tables=tables)).device.name: table for name in devices}
-    require_torch("PIL", extra="train", purpose="evaluating sub-networks")
+    require("torch", "PIL", extra="train", purpose="evaluating sub-networks")
     from nas2edge.search.cache import EVALUATED_NAME, CachedEvaluator, digest_of_images
     from nas2edge.search.predictor import PREDICTOR_NAME, save_predictor
     from nas2edge.search.predictor_fit import draw_samples, fit_predictor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas2edge.cli._common import Quantity, echo_json, json_option, require_torch, result_console
+from nas2edge.cli._common import Quantity, echo_json, json_option, result_console
 from nas2edge.cli._train_output import Bar, Board, draw_run
 from nas2edge.errors import InputError
 from nas2edge.optional import require
@@ -110,7 +110,7 @@ def command(
     for name, given in {"--teacher": teacher, "--predictor": predictor}.items():
         if subnet is not None and given is not None:
             raise click.UsageError(f"--subnet trains on the labels alone; leave {name} out")
-    require_torch("PIL", extra="train", purpose="training a supernet")
+    require("torch", "PIL", extra="train", purpose="training a supernet")
     if tensorboard:
         require("tensorboard", extra="tensorboard", purpose="writing curves for TensorBoard")
     import torch

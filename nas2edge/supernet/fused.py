@@ -1,9 +1,8 @@
-"""Training on a CPU, faster: normalisation with swish, squeeze-and-excitation, and depthwise convolutions.
+"""Training on a CPU, faster: normalisation fused with swish, and depthwise convolutions with a gradient of their own.
 
 PyTorch runs normalisation and activation one after the other, each from memory and back; and oneDNN has no fast kernel
 for the weight gradient of a depthwise convolution of five columns (5 to 100 times slower than its other two passes).
-Squeeze-and-excitation reads its input for two gradients, which are then divided and added in further
-passes. All are compiled by Numba where it is installed (`kernels.py`); elsewhere, on other devices and for other types,
+Both are compiled by Numba where it is installed (`kernels.py`); elsewhere, on other devices and for other types,
 PyTorch's own functions do the same. Results agree to float32 rounding: sums are only taken in another order.
 """
 
@@ -61,18 +60,6 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, k // 2, groups=x.shape[1])
 
 
-def scale_by_gate(x: Tensor, gate_of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Multiplies every channel with a gate that is computed from the channels' means: squeeze-and-excitation.
-
-    Args:
-        x: Shape (N, C, H, W).
-        gate_of: Maps means (N, C, 1, 1) to gates (N, C, 1, 1).
-    """
-    if _suits(x) and torch.is_grad_enabled():
-        return cast(Tensor, _ScaleByGate.apply(x, gate_of))
-    return x * gate_of(x.mean((2, 3), keepdim=True))
-
-
 def _suits(x: Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and compiles() and x.numel() > x.shape[1] and x.is_contiguous(memory_format=torch.channels_last)
@@ -121,33 +108,6 @@ class _NormSilu(torch.autograd.Function):
         slope32, shift32 = slope.astype(np.float32), shift.astype(np.float32)
         _spread(lambda part: kernels.norm_gradient(d[part], y[part], scale, slope32, shift32), y)
         return out, torch.from_numpy((products * inverse).astype(np.float32)), torch.from_numpy(sums).float(), None
-
-
-class _ScaleByGate(torch.autograd.Function):
-    """The gate has a graph of its own, so that the gradients of both ways to x are added in one pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gate_of: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.enable_grad():
-            ctx.means = x.detach().mean((2, 3), keepdim=True).requires_grad_()
-            ctx.gate = gate_of(ctx.means)
-        ctx.save_for_backward(x)
-        return x * cast(Tensor, ctx.gate).detach()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        from nas2edge.supernet import kernels
-
-        (x,) = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        n, chs, height, width = x.shape
-        g, y = (_images(value).reshape(n, height * width, chs) for value in (grad, x))
-        sums = np.zeros((n, chs))
-        parts = list(_parts(n, y.size))
-        _run([partial(kernels.add_products, g[part], y[part], sums[part]) for part in parts])
-        torch.autograd.backward(ctx.gate, torch.from_numpy(sums).float().view(n, chs, 1, 1))
-        return torch.addcmul(ctx.means.grad / (height * width), grad, ctx.gate.detach()), None
 
 
 class _Depthwise(torch.autograd.Function):

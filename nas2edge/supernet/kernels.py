@@ -148,21 +148,6 @@ def norm_gradient(d: Any, y: Any, scale: Any, slope: Any, shift: Any) -> None:
 
 
 @_compiled()
-def add_products(g: Any, x: Any, sums: Any) -> None:
-    """Adds the sums of g x over the pixels of every image: g and x (N, M, C), sums float64 (N, C)."""
-    n, m, chs = x.shape
-    s = np.zeros(chs, np.float32)
-    for b in range(n):
-        for start in range(0, m, _ROWS):
-            s[:] = 0.0
-            for i in range(start, min(m, start + _ROWS)):
-                for c in range(chs):
-                    s[c] += g[b, i, c] * x[b, i, c]
-            for c in range(chs):
-                sums[b, c] += s[c]
-
-
-@_compiled()
 def add_depthwise_weight_gradient(g: Any, x: Any, stride: int, out: Any) -> None:
     """Adds the gradient of a depthwise convolution's weight, padded by half a kernel.
 

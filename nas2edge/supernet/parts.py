@@ -76,21 +76,6 @@ def _gradient_of(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-def _becomes_gradient(parameter: nn.Parameter, grad: Tensor) -> bool:
-    """Whether a gradient is the first, and of a whole convolution: then it is taken as it is, not added to zeros.
-
-    Only of convolutions is it certain that nobody else holds the same tensor.
-    """
-    first = parameter.grad is None and grad.ndim == 4 and grad.shape == parameter.shape
-    if first and any(
-        grad.is_contiguous(memory_format=order) and parameter.is_contiguous(memory_format=order)
-        for order in (torch.contiguous_format, torch.channels_last)
-    ):
-        parameter.grad = grad
-        return True
-    return False
-
-
 class _Part(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parameter: nn.Parameter, index: tuple[slice, ...]) -> Tensor:
@@ -100,8 +85,7 @@ class _Part(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        if not _becomes_gradient(ctx.parameter, grad):
-            _gradient_of(ctx.parameter)[ctx.index] += grad
+        _gradient_of(ctx.parameter)[ctx.index] += grad
         return None, None
 
 
@@ -116,10 +100,7 @@ class _Product(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
-        if ctx.weight.grad is None and (ctx.out_chs, x.shape[1]) == ctx.weight.shape[:2]:
-            ctx.weight.grad = (grad.t() @ x).view_as(ctx.weight)
-        else:
-            _matrix(_gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
+        _matrix(_gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
         dx = grad @ _matrix(ctx.weight.detach(), x.shape[1], ctx.out_chs) if ctx.needs_input_grad[0] else None
         return dx, None, None
 
