@@ -68,8 +68,9 @@ def test_of_a_bundle_whose_engine_ran_elsewhere_the_onnx_file_is_taken(tmp_path,
     (tmp_path / "model.engine").write_bytes(b"engine")
     monkeypatch.setitem(sys.modules, "tensorrt", object())
     folder = bundle(tmp_path, [{"files": ["model.engine"], "run_here": True}])
-    for gpu, name in ((None, "model.onnx"), ("Orin", "model.engine")):
+    for gpu, memory, name in ((None, None, "model.onnx"), ("Orin", None, "model.onnx"), ("Orin", 1, "model.engine")):
         monkeypatch.setattr("nas2edge.runtimes.registry.find_gpu", lambda gpu=gpu: gpu)
+        monkeypatch.setattr("nas2edge.runtimes.registry.find_memory", lambda memory=memory: memory)
         assert find_artefact(folder).path.name == name
 
 

@@ -17,8 +17,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nas2edge.cli._export_latency import measure_rows
 from nas2edge.errors import EngineNotBuiltError, InputError, RuntimeFailedError
 from nas2edge.export.registry import load_exporter
+from nas2edge.export.rows import Row
 from nas2edge.graph import network_model, random_weights
 from nas2edge.plan import plan
 from nas2edge.runtimes import open_session
@@ -409,6 +411,15 @@ def test_bindings_that_make_no_runtime_are_told(tmp_path, monkeypatch, on_a_gpu)
     (tmp_path / "net.engine").write_bytes(b"")
     with pytest.raises(RuntimeFailedError, match="factory function returned nullptr"):
         open_session(tmp_path / "net.engine", runtime="tensorrt")
+
+
+def test_an_engine_that_python_cannot_run_here_is_left_out_of_the_table_of_latencies(tmp_path, tiny_space):
+    """As of an engine that trtexec built and ran: the others are timed all the same."""
+    onnx_file, engine = write_model(tmp_path, tiny_space), tmp_path / "model.engine"
+    engine.write_bytes(b"engine")
+    rows = [Row(target=path.suffix, precision="fp32", files=(path.name,)) for path in (onnx_file, engine)]
+    found = measure_rows(tmp_path, rows, batch=FIXED, image=(3, 24, 24))
+    assert list(found) == [(".onnx", "fp32")]
 
 
 def test_without_a_gpu_an_engine_is_timed_elsewhere(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from nas2edge.bench.measure import Options, measure_round
 from nas2edge.errors import InputError
 from nas2edge.export.exporter import BatchRange
 from nas2edge.export.rows import Row, Timing
-from nas2edge.runtimes.registry import runtime_of
+from nas2edge.runtimes.registry import runs_here, runtime_of
 
 
 def measure_rows(
@@ -58,6 +58,7 @@ def _timing(ms: np.ndarray, batch: int) -> Timing:
 
 def _runtime(folder: Path, row: Row) -> str:
     try:
-        return runtime_of(folder / row.files[0])
+        runtime = runtime_of(folder / row.files[0])
     except InputError:
         return ""
+    return runtime if runs_here(runtime) else ""

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from nas2edge.errors import InputError, MissingDependencyError, UnknownNameError
 from nas2edge.optional import is_installed, require
+from nas2edge.runtimes.cuda_memory import find_memory
 from nas2edge.runtimes.gpu import find_gpu
 from nas2edge.runtimes.session import Session
 
@@ -98,7 +99,7 @@ def check_installed(runtime: str) -> None:
 
 
 def runs_here(runtime: str) -> bool:
-    """Returns whether a runtime is installed, and there is a GPU if it needs one.
+    """Returns whether a runtime is installed, and a GPU can be used if it needs one.
 
     Raises:
         UnknownNameError: There is no such runtime.
@@ -107,7 +108,7 @@ def runs_here(runtime: str) -> bool:
         check_installed(runtime)
     except MissingDependencyError:
         return False
-    return not _entry(runtime).needs_gpu or find_gpu() is not None
+    return not _entry(runtime).needs_gpu or (find_gpu() is not None and find_memory() is not None)
 
 
 def suffixes_of(runtime: str) -> tuple[str, ...]:
