@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nas2edge.errors import DataError
-from nas2edge.supernet.images import decode, has_split, list_images, read_images, split_off, write_zip
+from nas2edge.supernet.images import batches_across, decode, has_split, list_images, read_images, split_off, write_zip
 
 
 def make_folder(root: Path, *, per_class: int = 3, size: tuple[int, int] = (8, 8), split: str = "train") -> Path:
@@ -105,3 +105,9 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="neither a folder nor a zip file"):
         list_images(tmp_path / "data.zip", "train")
+
+
+def test_batches_are_across_all_images_and_of_nearly_equal_size():
+    assert [batch.tolist() for batch in batches_across(7, 3)] == [[0, 3, 6], [1, 4], [2, 5]]
+    assert [batch.tolist() for batch in batches_across(6, 3)] == [[0, 2, 4], [1, 3, 5]]
+    assert [len(batch) for batch in batches_across(1000)] == [250] * 4

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from nas2edge.export.blame import blame, torch_blocks
-from nas2edge.export.inputs import BATCH, Inputs, spread
+from nas2edge.export.inputs import Inputs, spread
 from nas2edge.export.parity import EXACT
 from nas2edge.export.proof import Proof
 from nas2edge.export.request import ExportRequest
 from nas2edge.export.stages import FAILED, PASSED, SKIPPED
 from nas2edge.export.statistics import MAX_SHIFT, MAX_SPREAD, PART, staleness
 from nas2edge.graph import BN_EPS, fold_batch_norm
+from nas2edge.supernet.images import BATCH
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 
 _NEUTRAL = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - BN_EPS}

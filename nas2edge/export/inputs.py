@@ -19,7 +19,7 @@ from torch import Tensor
 from nas2edge.supernet.blocks import resize
 from nas2edge.supernet.checkpoint import LoadedSupernet
 from nas2edge.supernet.evaluate import load_images, normalise
-from nas2edge.supernet.images import ImageSet, has_split
+from nas2edge.supernet.images import BATCH, ImageSet, batches_across, has_split
 from nas2edge.supernet.weights_file import Preprocess
 
 PARITY_IMAGES = 64
@@ -27,7 +27,6 @@ PARITY_IMAGES = 64
 ACCURACY_IMAGES = 2000
 """Validation images that accuracies are measured on, at most."""
 STORED_IMAGES = 4
-BATCH = 250
 _CHUNK, _CHUNK_SIDE = 25, 64
 
 Array = npt.NDArray[np.float32]
@@ -93,8 +92,8 @@ class Inputs:
 
     def parts(self) -> Iterator[Part]:
         """Yields the images that accuracies are measured on."""
-        for part in divide(self._chosen):
-            images = subset(self._images, part)
+        for start in range(0, len(self._chosen), BATCH):
+            images = subset(self._images, self._chosen[start : start + BATCH])
             prepared = self._preparation.prepared(images)
             fed = self._preparation.fed(images) if self._preparation.pixels else prepared
             yield Part(prepared=prepared, fed=fed, labels=images.labels)
@@ -124,8 +123,8 @@ class CalibrationImages:
         return len(self._images)
 
     def normalised(self) -> Iterator[Tensor]:
-        """Yields batches (N, 3, S, S), normalised but not resized, of nearly equal size."""
-        for part in divide(np.arange(len(self._images))):
+        """Yields batches (N, 3, S, S) across all classes, normalised but not resized, of nearly equal size."""
+        for part in batches_across(len(self._images)):
             yield normalise(subset(self._images, part), self._preparation.preprocess)
 
     def spread_normalised(self, wanted: int) -> Tensor:
@@ -183,11 +182,6 @@ class Preparation:
 def spread(n: int, wanted: int) -> Indices:
     """Returns evenly spaced indices: images stand sorted by class, so these are of all classes."""
     return np.linspace(0, n - 1, min(n, wanted)).astype(np.int64)
-
-
-def divide(indices: Indices) -> list[Indices]:
-    """Divides indices into equal batches: the average over batches gives each image the same weight."""
-    return np.array_split(indices, -(-len(indices) // BATCH))
 
 
 def subset(images: ImageSet, indices: Indices) -> ImageSet:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, final
@@ -19,12 +19,10 @@ from nas2edge.errors import DataError
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.blocks import resize
 from nas2edge.supernet.checkpoint import LoadedSupernet
-from nas2edge.supernet.images import ImageSet, has_split, read_images
+from nas2edge.supernet.images import ImageSet, batches_across, has_split, read_images
 from nas2edge.supernet.static import StaticNet, extract, recalibrate
 from nas2edge.supernet.synced import Total
 from nas2edge.supernet.weights_file import Preprocess
-
-BATCH = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +85,7 @@ class SupernetEvaluator:
 
     def accuracy(self, net: StaticNet) -> float:
         """Returns the top-1 accuracy of a network on the tested images, in percent."""
-        labels = torch.split(self._labels, BATCH)[self._share.rank :: self._share.world]
+        labels = self._tested.divide(self._labels)[self._share.rank :: self._share.world]
         right = torch.zeros(1, dtype=torch.float64, device=self._labels.device)
         with torch.no_grad():
             for batch, expected in zip(self._mine(self._tested, net.resolution), labels, strict=True):
@@ -95,7 +93,7 @@ class SupernetEvaluator:
         return 100.0 * float(self._share.total(right)) / len(self._labels)
 
     def _mine(self, images: Resized, resolution: int) -> list[Tensor]:
-        return list(images.batches(resolution))[self._share.rank :: self._share.world]
+        return images.batches(resolution)[self._share.rank :: self._share.world]
 
     def _average_statistics(self, net: StaticNet, batches: int) -> None:
         """Replaces statistics by their mean over all processes' batches: what one process alone would have found."""
@@ -109,7 +107,7 @@ class SupernetEvaluator:
 
 @final
 class Resized:
-    """Images at every resolution asked for, each resized once.
+    """Images at every resolution asked for, each resized once, in batches across all of them.
 
     Args:
         images: Normalised, shape (N, 3, S, S).
@@ -117,14 +115,19 @@ class Resized:
 
     def __init__(self, images: Tensor) -> None:
         self._at: dict[int, Tensor] = {}
-        self._images = images
+        self._batches = [torch.from_numpy(indices).to(images.device) for indices in batches_across(len(images))]
+        self._images = torch.cat(self.divide(images))
 
-    def batches(self, resolution: int) -> Iterator[Tensor]:
-        """Yields batches of 250 images (the last may be smaller), in channels-last memory."""
+    def batches(self, resolution: int) -> list[Tensor]:
+        """Returns the batches at a resolution, in channels-last memory."""
         if resolution not in self._at:
             resized = resize(self._images, resolution)
             self._at[resolution] = resized.contiguous(memory_format=torch.channels_last)
-        yield from torch.split(self._at[resolution], BATCH)
+        return list(torch.split(self._at[resolution], [len(indices) for indices in self._batches]))
+
+    def divide(self, values: Tensor) -> list[Tensor]:
+        """Divides what belongs to the images, as images stand in the set, like the batches."""
+        return [values[indices] for indices in self._batches]
 
 
 def make_evaluator(
