@@ -82,14 +82,14 @@ def supernet(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     class Evaluator:
         tested = 2000
-        __call__ = staticmethod(evaluator)
+        each = staticmethod(evaluator)
 
     info = SimpleNamespace(
         space=space, sha256="ab" * 32, images=None, source="builtin:tiny", path=Path("weights/supernet.safetensors")
     )
     checkpoint, evaluate = ModuleType("checkpoint"), ModuleType("evaluate")
     checkpoint.load_supernet = lambda source: SimpleNamespace(info=info)  # type: ignore[attr-defined]
-    evaluate.make_evaluator = lambda loaded, data=None: Evaluator()  # type: ignore[attr-defined]
+    evaluate.make_evaluator = lambda loaded, data=None, split=None: Evaluator()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nas2edge.supernet.checkpoint", checkpoint)
     monkeypatch.setitem(sys.modules, "nas2edge.supernet.evaluate", evaluate)
     monkeypatch.setattr("nas2edge.supernet.weights_file.supernet_info", lambda source: info)

@@ -38,6 +38,8 @@ class _Evaluator:
         self.asked += subnets
         return [_accuracy(subnet) for subnet in subnets]
 
+    each = __call__
+
 
 @pytest.fixture
 def run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -76,7 +78,7 @@ def evaluator(monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> _Evaluator:
     )
     checkpoint, evaluate = ModuleType("checkpoint"), ModuleType("evaluate")
     checkpoint.load_supernet = lambda source: SimpleNamespace(info=info)  # type: ignore[attr-defined]
-    evaluate.make_evaluator = lambda loaded, data=None: evaluator  # type: ignore[attr-defined]
+    evaluate.make_evaluator = lambda loaded, data=None, split=None: evaluator  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nas2edge.supernet.checkpoint", checkpoint)
     monkeypatch.setitem(sys.modules, "nas2edge.supernet.evaluate", evaluate)
     monkeypatch.setattr("nas2edge.supernet.weights_file.supernet_info", lambda source: info)

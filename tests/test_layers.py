@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 RANKS = [
     {"_version", "errors", "stats", "zoo"},
-    {"optional", "files", "units"},
+    {"optional", "files", "units", "cores"},
     {"space", "device"},
     {"spaces"},
     {"plan"},

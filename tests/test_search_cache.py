@@ -1,6 +1,6 @@
 """Accuracies on disk: measured once, kept apart by weights and images, and a torn line costs one accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,31 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
 
     assert again(NETS) == [24.0, 32.0]
     assert none.asked == []
+
+
+def test_what_came_before_an_interruption_is_kept(tmp_path: Path) -> None:
+    def interrupted(subnets: Sequence[SubnetConfig]) -> Iterator[float]:
+        yield float(subnets[0].resolution)
+        raise KeyboardInterrupt
+
+    cached = CachedEvaluator(interrupted, tmp_path / "a.jsonl", supernet_sha256="ab", data="cd")
+    with pytest.raises(KeyboardInterrupt):
+        cached(NETS)
+
+    again, counting = _cached(tmp_path / "a.jsonl")
+    again(NETS)
+    assert counting.asked == NETS[1:]
+
+
+def test_every_accuracy_is_counted_once_known_ones_at_once(tmp_path: Path) -> None:
+    cached, _ = _cached(tmp_path / "a.jsonl")
+    cached(NETS[:1])
+    advanced: list[int] = []
+    cached.watch(advanced.append)
+
+    cached([*NETS, SPACE.smallest()])
+
+    assert advanced == [2, 1]
 
 
 @pytest.mark.parametrize("other", [{"supernet": "ef"}, {"data": "ef"}])

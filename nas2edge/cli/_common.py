@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +16,10 @@ from nas2edge.space import SearchSpace
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from nas2edge.supernet.checkpoint import LoadedSupernet
+    from nas2edge.supernet.evaluate import SupernetEvaluator
+    from nas2edge.supernet.pool import EvaluatorPool
 
 T = TypeVar("T")
 
@@ -29,6 +34,30 @@ SMALL_MACS = 50_000_000
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one for small networks, else all cores]"
 )
+
+
+processes_option = click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that evaluate sub-networks; each needs the memory of one.",
+)
+
+
+def open_evaluator(
+    supernet: LoadedSupernet, *, processes: int, threads: int | None, data: Path | None, split: str = "validation"
+) -> SupernetEvaluator | EvaluatorPool:
+    """Returns what measures the accuracy of sub-networks: this process, or several others."""
+    info = supernet.info
+    if processes > 1:
+        from nas2edge.supernet.pool import EvaluatorPool
+
+        return EvaluatorPool(info.source, processes=processes, threads=threads, data=data, split=split)
+    from nas2edge.supernet.evaluate import make_evaluator
+
+    use_threads(threads, info.space)
+    return make_evaluator(supernet, data=data, split=split)
 
 
 def use_threads(threads: int | None, space: SearchSpace) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
-from nas2edge.cli._common import result_console, use_threads
+from nas2edge.cli._common import open_evaluator
+from nas2edge.cli._progress import count_progress
 from nas2edge.errors import InputError
 from nas2edge.search import Candidate, SearchResult
 from nas2edge.search.limits import Metric
@@ -55,6 +54,7 @@ class Accuracy:
         predictor: That predicts the accuracies; None where another source gives them.
         reevaluate: Of the best that a predictor finds, how many the supernet evaluates.
         evaluator: Makes what evaluates them.
+        watch: Says what to call with the number of accuracies that have become known.
     """
 
     source: str
@@ -69,6 +69,7 @@ class Accuracy:
     predictor: Predictor | None = None
     reevaluate: int = 0
     evaluator: Callable[[], Evaluator] | None = None
+    watch: Callable[[Advance], None] = lambda _: None
 
     @property
     def guided(self) -> bool:
@@ -86,22 +87,9 @@ class Accuracy:
             found = self._by_predictor(search_by, self.predictor)
             return found.result, _predicted(found, asked=self.reevaluate)
         with show_progress(self, evaluations or self.evaluations) as advance:
-            result = search_by(self._metric(advance))
+            self.watch(advance)
+            result = search_by(self.evaluate)
         return result, self._stated(result.best)
-
-    def _metric(self, advance: Advance) -> Metric:
-        """Returns the accuracy as a function of populations that tells how far it is."""
-        if not self.guided:
-            return self.evaluate
-
-        def one_by_one(codes: Any) -> Any:
-            values = []
-            for i in range(len(codes)):
-                values.append(float(self.evaluate(codes[i : i + 1])[0]))
-                advance(1)
-            return np.array(values)
-
-        return one_by_one
 
     def _stated(self, best: Candidate) -> AccuracySource:
         if self.tested is None:
@@ -134,6 +122,7 @@ def find_accuracy(
     supernet: str | None,
     space_name: str | None,
     data: Path | None,
+    processes: int,
     threads: int | None,
     cache: Path,
     source: str = AUTO,
@@ -149,7 +138,7 @@ def find_accuracy(
     if supernet and space_name:
         raise InputError("--supernet and --space exclude each other: a supernet brings its own space")
     if space_name is None or space_name == "tiny":
-        return _weights_accuracy(supernet or DEFAULT_SUPERNET, data, threads, cache, source, reevaluate)
+        return _weights_accuracy(supernet or DEFAULT_SUPERNET, data, processes, threads, cache, source, reevaluate)
     if data is not None:
         raise InputError("--data are images to run a supernet on; give --supernet instead of --space")
     if source != AUTO or reevaluate:
@@ -160,24 +149,18 @@ def find_accuracy(
 
 @contextmanager
 def show_progress(source: Accuracy, total: int | None) -> Iterator[Advance]:
-    """Yields what to call with the number of accuracies evaluated; draws a bar where someone may look."""
+    """Yields what to call with the number of accuracies that have become known."""
     if not source.guided or total is None:
         yield lambda _: None
         return
     known = f"; {len(source.known)} of this supernet are known already" if source.known else ""
-    if not sys.stderr.isatty():
-        click.echo(f"evaluating up to {total} sub-networks on {source.tested} images each{known}", err=True)
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=result_console(as_json=True), transient=True) as bar:
-        task = bar.add_task("evaluating accuracies", total=min(total, source.space.size))
-        yield lambda n: bar.advance(task, n)
+    click.echo(f"evaluating up to {total} sub-networks on {source.tested} images each{known}", err=True)
+    with count_progress(min(total, source.space.size), "evaluating accuracies") as advance:
+        yield advance
 
 
 def _weights_accuracy(
-    supernet: str, data: Path | None, threads: int | None, cache: Path, source: str, reevaluate: int
+    supernet: str, data: Path | None, processes: int, threads: int | None, cache: Path, source: str, reevaluate: int
 ) -> Accuracy:
     """Returns the accuracy by a predictor, where one is asked for or lies beside the weights, else by the weights."""
     from nas2edge.search.predictor import PREDICTOR_NAME
@@ -191,16 +174,16 @@ def _weights_accuracy(
                 "--reevaluate is how many of a predictor's best the supernet evaluates; here the supernet evaluates "
                 "all: leave it out, or fit a predictor (nas2edge predictor fit)"
             )
-        return _supernet_accuracy(info, data, threads, cache)
+        return _supernet_accuracy(info, data, processes, threads, cache)
     if not path.exists():
         raise InputError(
             f"there is no predictor beside {info.path}; fit one: nas2edge predictor fit --supernet {supernet}"
         )
-    return _predictor_accuracy(info, path, data, threads, cache, reevaluate)
+    return _predictor_accuracy(info, path, data, processes, threads, cache, reevaluate)
 
 
 def _predictor_accuracy(
-    info: SupernetInfo, path: Path, data: Path | None, threads: int | None, cache: Path, reevaluate: int
+    info: SupernetInfo, path: Path, data: Path | None, processes: int, threads: int | None, cache: Path, reevaluate: int
 ) -> Accuracy:
     from nas2edge.search.cache import EVALUATED_NAME, digest_of_images, read_accuracies
     from nas2edge.search.predictor import load_predictor
@@ -226,7 +209,7 @@ def _predictor_accuracy(
         evaluations=PREDICTED_EVALUATIONS,
         predictor=predictor,
         reevaluate=reevaluate,
-        evaluator=lambda: _cached_evaluator(info, data, threads, cache)[0],
+        evaluator=lambda: _cached_evaluator(info, data, processes, threads, cache)[0],
     )
 
 
@@ -253,8 +236,10 @@ def _refit(predictor: Predictor, measured: Mapping[SubnetConfig, float]) -> Pred
     return refit_predictor(predictor, predictor.space.encode(measured), list(measured.values()))
 
 
-def _supernet_accuracy(info: SupernetInfo, data: Path | None, threads: int | None, cache: Path) -> Accuracy:
-    cached, tested = _cached_evaluator(info, data, threads, cache)
+def _supernet_accuracy(
+    info: SupernetInfo, data: Path | None, processes: int, threads: int | None, cache: Path
+) -> Accuracy:
+    cached, tested = _cached_evaluator(info, data, processes, threads, cache)
     return Accuracy(
         source=SUPERNET,
         space=info.space,
@@ -265,11 +250,12 @@ def _supernet_accuracy(info: SupernetInfo, data: Path | None, threads: int | Non
         supernet={"source": info.source, "sha256": info.sha256},
         known=cached.known,
         evaluations=100,
+        watch=cached.watch,
     )
 
 
 def _cached_evaluator(
-    info: SupernetInfo, data: Path | None, threads: int | None, cache: Path
+    info: SupernetInfo, data: Path | None, processes: int, threads: int | None, cache: Path
 ) -> tuple[CachedEvaluator, int]:
     """Returns what runs the supernet, where its accuracy is not known yet, and the number of images."""
     from nas2edge.optional import require
@@ -277,13 +263,11 @@ def _cached_evaluator(
 
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
-    from nas2edge.supernet.evaluate import make_evaluator
 
-    use_threads(threads, info.space)
-    evaluator = make_evaluator(load_supernet(info.source), data=data)
+    evaluator = open_evaluator(load_supernet(info.source), processes=processes, threads=threads, data=data)
     digest = digest_of_images(data, info.images)
     known = read_accuracies(info.path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=digest)
-    cached = CachedEvaluator(evaluator, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest, known=known)
+    cached = CachedEvaluator(evaluator.each, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest, known=known)
     return cached, evaluator.tested
 
 

@@ -9,8 +9,16 @@ from typing import Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
+from nas2edge.cli._common import (
+    echo_json,
+    json_option,
+    open_evaluator,
+    processes_option,
+    result_console,
+    threads_option,
+)
 from nas2edge.costs import count
+from nas2edge.errors import InputError
 from nas2edge.optional import require
 from nas2edge.plan import plan
 from nas2edge.space import SearchSpace, SubnetConfig
@@ -38,6 +46,7 @@ from nas2edge.units import format_count
     "--data", type=click.Path(path_type=Path), help="Images of your own.  [default: those beside the weights]"
 )
 @click.option("--split", default="validation", show_default=True, help="The folder of --data to measure on.")
+@processes_option
 @threads_option
 @json_option
 def command(
@@ -48,32 +57,36 @@ def command(
     seed: int,
     data: Path | None,
     split: str,
+    processes: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
     """Measure accuracies of sub-networks: cut out, recalibrated, run on labelled images.
 
-    Images are decoded once, however many there are. Started by torchrun, processes share the sub-networks.
+    Images are decoded once a process, however many sub-networks there are. Those are shared out to --processes, or to
+    what torchrun started.
 
     Example: nas2edge evaluate --random 10 --data cifar10.zip --split test
     """
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
-    from nas2edge.supernet.evaluate import make_evaluator
     from nas2edge.train.processes import gather, join, leave
 
     loaded = load_supernet(supernet)
-    use_threads(threads, loaded.info.space)
     space = loaded.info.space
     named = {name: find_subnet(name, space).subnet for name in subnets or (() if listed else ENDS)}
     if listed:
         named |= {subnet.id: subnet for subnet in read_subnets(listed, space)}
     for i, subnet in enumerate(space.decode(space.sample(random, np.random.default_rng(seed)))):
         named[f"random {i}"] = subnet
-    evaluator, process = make_evaluator(loaded, data=data, split=split), join()
+    process = join()
+    if processes > 1 and process.world > 1:
+        raise InputError(f"--processes {processes} under torchrun, which started {process.world}; give one of the two")
+    evaluator = open_evaluator(loaded, processes=processes, threads=threads, data=data, split=split)
     mine = list(named.items())[process.rank :: process.world]
     started = time.monotonic()
-    rows = gather([_row(name, subnet, evaluator([subnet])[0], space) for name, subnet in mine], process)
+    accuracies = evaluator([subnet for _, subnet in mine])
+    rows = gather([_row(*one, accuracy, space) for one, accuracy in zip(mine, accuracies, strict=True)], process)
     seconds = time.monotonic() - started
     leave()
     if not process.first:
@@ -87,7 +100,7 @@ def command(
                 "images": {"source": str(data or "beside the weights"), "split": split, "count": evaluator.tested},
                 "subnets": rows,
                 "seconds": seconds,
-                "processes": process.world,
+                "processes": max(processes, process.world),
             }
         )
         return

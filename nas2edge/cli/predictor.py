@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from nas2edge.cli._common import echo_json, json_option, result_console, threads_option, use_threads
+from nas2edge.cli._common import (
+    echo_json,
+    json_option,
+    open_evaluator,
+    processes_option,
+    result_console,
+    threads_option,
+)
+from nas2edge.cli._progress import count_progress
 from nas2edge.errors import InputError
 from nas2edge.optional import require
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -55,6 +63,7 @@ def command() -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: the run's]")
 @click.option("--seed", default=0, show_default=True, help="Of the sub-networks drawn and of the fits.")
+@processes_option
 @threads_option
 @json_option
 def fit(
@@ -66,6 +75,7 @@ def fit(
     data: Path | None,
     out: Path | None,
     seed: int,
+    processes: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -89,23 +99,19 @@ def fit(
     from nas2edge.search.predictor import PREDICTOR_NAME, save_predictor
     from nas2edge.search.predictor_fit import draw_samples, fit_predictor
     from nas2edge.supernet.checkpoint import load_supernet
-    from nas2edge.supernet.evaluate import make_evaluator
 
     loaded = load_supernet(supernet)
     info = loaded.info
-    use_threads(threads, info.space)
     folder = out or info.path.parent
-    evaluator = make_evaluator(loaded, data=data)
+    evaluator = open_evaluator(loaded, processes=processes, threads=threads, data=data)
     digest = digest_of_images(data, info.images)
-    cached = CachedEvaluator(evaluator, folder / EVALUATED_NAME, supernet_sha256=info.sha256, data=digest)
+    cached = CachedEvaluator(evaluator.each, folder / EVALUATED_NAME, supernet_sha256=info.sha256, data=digest)
     console = result_console(as_json=True)
     drawn = info.space.decode(draw_samples(info.space, samples - near, seed=seed))
     console.print(f"{samples} sub-networks to evaluate on {evaluator.tested} images; {len(cached.known)} are known")
-    known: dict[SubnetConfig, float] = {}
-    for subnet in drawn:
-        (known[subnet],) = cached([subnet])
-        if len(known) % 50 == 0:
-            console.print(f"{len(known)} of {samples}")
+    with count_progress(samples, "evaluating accuracies") as advance:
+        cached.watch(advance)
+        known = dict(zip(drawn, cached(drawn), strict=True))
     about: dict[str, Any] = {"supernet_sha256": info.sha256, "images": evaluator.tested, "data": digest, "seed": seed}
     if near:
         known = _refined(info.space, known, cached, latency, near, about, console)

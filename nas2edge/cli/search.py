@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nas2edge.cli._common import Quantity, echo_json, json_option, result_console, threads_option
+from nas2edge.cli._common import Quantity, echo_json, json_option, processes_option, result_console, threads_option
 from nas2edge.cli._search_accuracy import AUTO, DEFAULT_SUPERNET, SOURCES, Accuracy, find_accuracy
 from nas2edge.cli._search_limits import OBJECTIVES, Limits, parse_latencies, read_limits
 from nas2edge.cli._search_output import Outputs, check_outputs, documents, one_for_all_to_dict, render, write_all
@@ -97,6 +97,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--cache", type=_PATH, help="Folder for measured accuracies, from which a rerun goes on.  [default: --out's]"
 )
+@processes_option
 @threads_option
 @click.option("--resume", type=_PATH, help="File for the state of a long search; an interrupted one goes on from it.")
 @click.option(
@@ -132,6 +133,7 @@ def command(
     reevaluate: int,
     data: Path | None,
     cache: Path | None,
+    processes: int,
     threads: int | None,
     resume: Path | None,
     algorithm: str | None,
@@ -174,6 +176,7 @@ def command(
         supernet=supernet,
         space_name=space_name,
         data=data,
+        processes=processes,
         threads=threads,
         cache=cache or out.parent,
         source=accuracy_source,

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas2edge.cores import count_cores
 from nas2edge.device import Device
 from nas2edge.errors import InputError
 from nas2edge.latency.borders import border_model, bordered_model
@@ -88,8 +88,7 @@ def check_target(target: Target) -> None:
         raise InputError(f"{target.runtime} cannot be measured; expected one of {', '.join(LOCAL_RUNTIMES)}")
     if target.runtime in _EXTRAS:
         require(target.runtime, extra=_EXTRAS[target.runtime], purpose=f"measuring {_NAMES[target.runtime]}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if target.threads > cores:
+    if target.threads > (cores := count_cores()):
         raise InputError(f"--threads {target.threads} is more than this process may use, which is {cores}; threads "
                          "that share a core wait for each other")  # fmt: skip
     if (reason := _REFUSALS[target.runtime](target)) is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -32,7 +32,7 @@ class CachedEvaluator:
     """An evaluator that measures each sub-network once, however often a search is started.
 
     Args:
-        evaluator: Measures accuracies of sub-networks.
+        evaluator: Measures accuracies of sub-networks; what it yields is kept as soon as it comes.
         path: The file; it is made with the first accuracy.
         supernet_sha256: Of the weights.
         data: Digest of the images.
@@ -47,7 +47,7 @@ class CachedEvaluator:
 
     def __init__(
         self,
-        evaluator: Callable[[Sequence[SubnetConfig]], Sequence[float]],
+        evaluator: Callable[[Sequence[SubnetConfig]], Iterable[float]],
         path: Path,
         *,
         supernet_sha256: str,
@@ -55,20 +55,24 @@ class CachedEvaluator:
         known: Mapping[SubnetConfig, float] | None = None,
     ) -> None:
         self._evaluator, self._path = evaluator, path
+        self._advance: Callable[[int], None] = lambda _: None
         self._key = _key(supernet_sha256, data)
         self.known = {**(known or {}), **_read(path, self._key, repair=True)}
 
     def __call__(self, subnets: Sequence[SubnetConfig]) -> list[float]:
         """Returns the accuracy of each sub-network, in percent."""
-        accuracies = []
-        for subnet in subnets:
-            if subnet not in self.known:
-                (accuracy,) = self._evaluator([subnet])
-                # A share of any number of images that fits into memory, without the noise of float32.
-                self.known[subnet] = round(float(accuracy), 6)
-                self._append({**self._key, "subnet": subnet.to_dict(), "accuracy": self.known[subnet]})
-            accuracies.append(self.known[subnet])
-        return accuracies
+        missing = [subnet for subnet in dict.fromkeys(subnets) if subnet not in self.known]
+        self._advance(len(subnets) - len(missing))
+        for subnet, accuracy in zip(missing, self._evaluator(missing), strict=True):
+            # A share of any number of images that fits into memory, without the noise of float32.
+            self.known[subnet] = round(float(accuracy), 6)
+            self._append({**self._key, "subnet": subnet.to_dict(), "accuracy": self.known[subnet]})
+            self._advance(1)
+        return [self.known[subnet] for subnet in subnets]
+
+    def watch(self, advance: Callable[[int], None]) -> None:
+        """Calls a function with the number of accuracies that have become known, from now on."""
+        self._advance = advance
 
     def _append(self, entry: dict[str, Any]) -> None:
         try:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, final
@@ -72,7 +72,12 @@ class SupernetEvaluator:
 
     def __call__(self, subnets: Sequence[SubnetConfig]) -> list[float]:
         """Returns the accuracy of each sub-network, in percent."""
-        return [self.accuracy(self.network(subnet)) for subnet in subnets]
+        return list(self.each(subnets))
+
+    def each(self, subnets: Sequence[SubnetConfig]) -> Iterator[float]:
+        """Yields the accuracies in turn, each when it is asked for."""
+        for subnet in subnets:
+            yield self.accuracy(self.network(subnet))
 
     def network(self, subnet: SubnetConfig) -> StaticNet:
         """Cuts out a sub-network and recalibrates it on the calibration images."""
