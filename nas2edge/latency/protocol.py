@@ -8,7 +8,9 @@ Samples during which another process had the core (their CPU time is short of th
 that has too few others counts as disturbed too. After the sessions, items whose quiet visits disagree are visited
 again. All repetition is bounded; what stays disturbed is kept with a wider error.
 
-A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits.
+A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits. An item that needs much
+memory also depends on where its session's memory lies, which differs by some percent from session to session and is
+no disturbance: its latency is the median of all its quiet visits, each a session of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Options:
         preempted_limit: Share of a sample that the core may work for others.
         warmup_s: Seconds of untimed runs before a visit, at least two runs.
         drift_limit: How much slower than its floor the reference may be.
-        memory_limit: How much slower than its floor the copy in memory may be.
+        memory_limit: How much slower than its floor the copy in memory may be; by itself it varies by a third.
         spread_limit: How much an item's two visits may differ.
         retries: Visits repeated at once after a disturbance.
         repairs: Further passes over the items that are disturbed or disagree.
@@ -64,7 +66,7 @@ class Options:
     preempted_limit: float = 0.02
     warmup_s: float = 0.01
     drift_limit: float = 0.03
-    memory_limit: float = 0.1
+    memory_limit: float = 0.5
     spread_limit: float = 0.03
     retries: int = 1
     repairs: int = 3
@@ -247,29 +249,41 @@ def measure(
         )
     for _ in range(options.repairs):
         floor = guard.floor
-        due = [item for item in items if _needs_repair(visits.get(item.id, ()), floor=floor, options=options)]
+        due = [item for item in items if _needs_repair(item, visits.get(item.id, ()), floor=floor, options=options)]
         if not due or deadline():
             break
         visit_all(due)
     save(visits)
     floor = guard.floor
-    return {item.id: summarise(visits[item.id], floor=floor, options=options) for item in items if visits.get(item.id)}
+    return {
+        item.id: summarise(visits[item.id], floor=floor, options=options, streams=item.streams)
+        for item in items
+        if visits.get(item.id)
+    }
 
 
-def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Measurement:
-    """Combines the two fastest quiet visits of an item, or the two fastest of all if fewer than two are quiet."""
-    chosen, quiet = _chosen(visits, floor=floor, options=options)
+def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options, streams: bool = False) -> Measurement:
+    """Combines the visits of an item.
+
+    Args:
+        visits: The visits, one at least.
+        floor: Of the references.
+        options: What counts as quiet.
+        streams: Whether the item needs much memory: then all quiet visits count. Else the two fastest quiet ones do. If
+            fewer than two are quiet, the two fastest of all.
+    """
+    chosen, quiet = _chosen(visits, floor=floor, options=options, streams=streams)
     medians = [visit.p50 for visit in chosen]
-    p50 = float(np.mean(medians))
-    spread = (max(medians) - min(medians)) / p50 / math.sqrt(2.0)
+    p50 = float(np.median(medians))
+    spread = float(np.std(medians, ddof=1)) / p50 if len(medians) > 1 else 0.0
     slower = max(max(visit.reference / floor.reference, visit.memory / floor.memory) for visit in chosen)
     drift = 0.0 if quiet else slower - 1.0
     return Measurement(
         n=sum(visit.n for visit in chosen),
         min=min(visit.min for visit in chosen),
-        p10=float(np.mean([visit.p10 for visit in chosen])),
+        p10=float(np.median([visit.p10 for visit in chosen])),
         p50=p50,
-        p90=float(np.mean([visit.p90 for visit in chosen])),
+        p90=float(np.median([visit.p90 for visit in chosen])),
         std=float(np.sqrt(np.mean([visit.std**2 for visit in chosen]))),
         rel_sigma=max(spread, drift, _MIN_REL_SIGMA, max(visit.rounding for visit in chosen) / p50),
         quiet=quiet,
@@ -363,15 +377,16 @@ def _count_quiet(visits: Sequence[Visit], *, floor: Floor, options: Options) -> 
     return sum(_is_quiet(visit, floor=floor, options=options) for visit in visits)
 
 
-def _chosen(visits: Sequence[Visit], *, floor: Floor, options: Options) -> tuple[list[Visit], bool]:
+def _chosen(visits: Sequence[Visit], *, floor: Floor, options: Options, streams: bool) -> tuple[list[Visit], bool]:
     quiet = [visit for visit in visits if _is_quiet(visit, floor=floor, options=options)]
-    pool = quiet if len(quiet) >= 2 else list(visits)
-    return sorted(pool, key=lambda visit: visit.p50)[:2], len(quiet) >= 2
+    enough = len(quiet) >= 2
+    pool = sorted(quiet if enough else visits, key=lambda visit: visit.p50)
+    return pool if enough and streams else pool[:2], enough
 
 
-def _needs_repair(visits: Sequence[Visit], *, floor: Floor, options: Options) -> bool:
+def _needs_repair(item: Item, visits: Sequence[Visit], *, floor: Floor, options: Options) -> bool:
     if not visits:
         return True
-    chosen, quiet = _chosen(visits, floor=floor, options=options)
+    chosen, quiet = _chosen(visits, floor=floor, options=options, streams=item.streams)
     fastest, slowest = chosen[0].p50, chosen[-1].p50
     return not quiet or slowest > fastest * (1.0 + options.spread_limit)
