@@ -127,7 +127,7 @@ def table_gates(
 
 
 def measured_gate(decision: Decision, max_slowdown: float, *, hard: bool) -> Gate:
-    """Makes a gate of a decision on the ratio of two networks, or of one network and a limit."""
+    """Makes a gate of a decision on the ratio of two networks."""
     found = decision.comparison
     figures = "" if found is None else (
         f"{found.ratio.estimate - 1.0:+.1%} [{found.ratio.low - 1.0:+.1%}, {found.ratio.high - 1.0:+.1%}], at most "
@@ -146,7 +146,7 @@ def measured_gate(decision: Decision, max_slowdown: float, *, hard: bool) -> Gat
 
 
 def absolute_gate(decision: Decision, limit_ms: float, *, hard: bool) -> Gate:
-    """Makes a gate of a decision on the ratio of two networks, or of one network and a limit."""
+    """Makes a gate of a decision on the ratio of one network and a limit in milliseconds."""
     found = decision.comparison
     estimate, low, high = (
         (None, None, None)

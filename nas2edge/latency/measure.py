@@ -211,16 +211,43 @@ def measure_items(
         InputError: The partial file belongs to another measurement, or cannot be written.
         FormatError: The partial file cannot be read.
     """
-    context = partial_context(request, device)
-    visits = resume(request.partial, context) if visits is None else visits
+    return measure_saved(
+        items,
+        partial=request.partial,
+        context=partial_context(request, device),
+        options=request.options,
+        prepare=prepare,
+        cache_mb=cache_mb,
+        rng=rng,
+        progress=progress,
+        visits=visits,
+        deadline=deadline,
+    )
+
+
+def measure_saved(
+    items: Sequence[Item],
+    *,
+    partial: Path | None,
+    context: Mapping[str, Any],
+    options: Options,
+    prepare: Prepare,
+    cache_mb: float | None,
+    rng: np.random.Generator,
+    progress: Progress,
+    visits: Visits | None = None,
+    deadline: Callable[[], bool] = lambda: False,
+) -> dict[str, Measurement]:
+    """Does what `measure_items` does for any purpose: `context` is what a partial file must agree with."""
+    visits = resume(partial, context) if visits is None else visits
     return measure(
         items,
         prepare=prepare,
         guard=guard_for(items, prepare=prepare, cache_mb=cache_mb, visits=visits),
-        options=request.options,
+        options=options,
         rng=rng,
         visits=visits,
-        save=saver(request.partial, context),
+        save=saver(partial, context),
         progress=progress,
         deadline=deadline,
     )

@@ -24,9 +24,8 @@ from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
 from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import Progress, fitted, guard_for, no_progress
-from nas2edge.latency.partial import resume, saver
-from nas2edge.latency.protocol import Measurement, Options, Prepare, measure
+from nas2edge.latency.measure import Progress, fitted, measure_saved, no_progress
+from nas2edge.latency.protocol import Measurement, Options, Prepare
 from nas2edge.latency.table import LatencyTable, Validation
 from nas2edge.plan import plan
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -180,17 +179,9 @@ def validate_table(
         "nets": request.nets,
         "options": asdict(request.options),
     }
-    visits, cache_mb = resume(request.partial, context), read_machine().cache_mb
-    found = measure(
-        items,
-        prepare=prepare,
-        guard=guard_for(items, prepare=prepare, cache_mb=cache_mb, visits=visits),
-        options=request.options,
-        rng=rng,
-        visits=visits,
-        save=saver(request.partial, context),
-        progress=progress,
-    )
+    cache_mb = read_machine().cache_mb
+    found = measure_saved(items, partial=request.partial, context=context, options=request.options, prepare=prepare,
+                          cache_mb=cache_mb, rng=rng, progress=progress)  # fmt: skip
     if request.calibrate:
         # Every role has its share in both parts.
         fit = [(role, subnet) for i, (role, subnet) in enumerate(drawn) if i % 5 < 2]
