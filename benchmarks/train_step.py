@@ -2,8 +2,9 @@
 
 One step is that of the recipe alphanet: the largest sub-network with dropout on the labels, two random ones and the
 smallest on the largest's outputs by adaptive alpha, then clipping and SGD with Nesterov's momentum. Beside it, in the
-same process and turn by turn, the same sub-networks, weights and random numbers run as the published project writes
-them: the reference slices weights, keeps images channel by channel, and multiplies by the sigmoid for swish. Before
+same process and turn by turn, the same sub-networks, weights and random numbers run as the published project has
+them: the reference slices weights, keeps images channel by channel, and computes swish by an autograd function of
+simple operations that keeps its input alone. Before
 anything is timed, both must give the same losses and gradients.
 
 Times are CPU-seconds of the process unless said otherwise; run it pinned (taskset -c 0). "share of peak" compares the
@@ -76,9 +77,24 @@ class PlainSupernet:
             if op.bn is not None:
                 n = spec.out_chs
                 y = F.batch_norm(y, None, None, op.bn.weight[:n], op.bn.bias[:n], training=True, eps=BN_EPS)
-            return y * torch.sigmoid(y) if spec.act == "swish" else activate(spec.act, y)
+            return _PlainSwish.apply(y) if spec.act == "swish" else activate(spec.act, y)
 
         return apply
+
+
+class _PlainSwish(torch.autograd.Function):
+    """x sigmoid(x) that keeps x alone for its gradient, as the published project has it to save memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        sigmoid = torch.sigmoid(x)
+        return grad * (sigmoid * (1 + x * (1 - sigmoid)))
 
 
 def _slice(op: ElasticOp, spec: OpSpec) -> tuple[Tensor, Tensor | None]:
@@ -104,6 +120,9 @@ class Stepper:
         self.supernet, self.model, self.images, self.labels, self.recipe = supernet, model, images, labels, recipe
         self.strategy = make_strategy(supernet, recipe)
         self.optimizer = make_optimizer(supernet, recipe)
+        if isinstance(model, PlainSupernet):
+            for group in self.optimizer.param_groups:
+                group["fused"] = False  # PyTorch's default
 
     def gradients(self, step: int) -> StepLosses:
         """Leaves the gradients of a step in the parameters."""

@@ -113,6 +113,22 @@ def test_pointwise_convolutions_of_small_batches(n):
     assert_close(gradients(pointwise_conv2d, x, weight, bias), gradients(F.conv2d, x, weight, bias))
 
 
+@pytest.mark.parametrize("shape", [(4, 24, 9, 9), (2, 17, 3, 5), (1, 8, 1, 2), (40, 40, 8, 8)])
+def test_squeeze_and_excitation(shape):
+    x, weight = channels_last(*shape), channels_last(shape[1], shape[1], 1, 1)
+
+    def ours(x, weight):
+        return fused.scale_by_gate(x, lambda means: torch.sigmoid(F.conv2d(means, weight)))
+
+    def plain(x, weight):
+        x, weight = x.double(), weight.double()
+        return (x * torch.sigmoid(F.conv2d(x.mean((2, 3), keepdim=True), weight))).float()
+
+    assert_close(gradients(ours, x, weight), gradients(plain, x, weight))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, weight), plain(x, weight), rtol=1e-5, atol=1e-5)
+
+
 def test_the_gradient_of_a_part_is_added_to_the_parameters_own():
     parameter = nn.Parameter(torch.arange(12.0).reshape(3, 4))
     (part_of(parameter, slice(2), slice(3)) * 2.0).sum().backward()

@@ -108,6 +108,28 @@ def test_decay_spares_normalisation_and_biases(space):
     assert spared == {name for name, _ in model.named_parameters() if name.endswith("bias") or ".bn." in name}
 
 
+def test_the_optimizer_does_what_plain_sgd_does_for_late_gradients_too(space):
+    models = [Supernet(space) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    ours = make_optimizer(models[0], RECIPE)
+    decayed, others = ([p for p in models[1].parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    plain = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": RECIPE.weight_decay}, {"params": others}],
+        lr=RECIPE.learning_rate, momentum=RECIPE.momentum, nesterov=True,
+    )  # fmt: skip
+
+    for step in range(3):
+        for i, pair in enumerate(zip(*(model.parameters() for model in models), strict=True)):
+            gradient = torch.randn_like(pair[0])
+            for parameter in pair:
+                parameter.grad = None if step == 0 and i % 2 else gradient.clone()
+        ours.step()
+        plain.step()
+
+    for name, value in models[0].state_dict().items():
+        torch.testing.assert_close(value, models[1].state_dict()[name])
+
+
 def test_learning_rate_warms_up_and_ends_at_zero():
     """2 epochs of 10 steps, 5 of warm-up: the rate is 1.6 * 8/256 = 0.05, times warm-up * (1 + cos(pi t / 20)) / 2."""
     rates = [learning_rate(RECIPE, step=t, steps_per_epoch=10) for t in (0, 4, 10, 20)]

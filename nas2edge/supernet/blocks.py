@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas2edge.plan import LayerSpec
+from nas2edge.supernet.fused import scale_by_gate
 
 Apply = Callable[[str, Tensor], Tensor]
 """Applies one of a block's convolutions, by its name, with its normalisation and activation."""
@@ -61,7 +62,7 @@ def _mbconv(layer: LayerSpec, apply: Apply, x: Tensor, drop_connect: float) -> T
     y = apply("expand", x) if layer.expands else x
     y = apply("depthwise", y)
     if layer.se_chs:
-        y = y * apply("se_expand", apply("se_reduce", y.mean((2, 3), keepdim=True)))
+        y = scale_by_gate(y, lambda means: apply("se_expand", apply("se_reduce", means)))
     y = apply("project", y)
     if drop_connect and layer.shortcut == "identity":
         keep = torch.rand(len(y), 1, 1, 1, dtype=y.dtype, device=y.device) >= drop_connect

@@ -1,8 +1,9 @@
-"""Training on a CPU, faster: normalisation fused with swish, and depthwise convolutions with a gradient of their own.
+"""Training on a CPU, faster: normalisation with swish, squeeze-and-excitation, and depthwise convolutions.
 
 PyTorch runs normalisation and activation one after the other, each from memory and back; and oneDNN has no fast kernel
 for the weight gradient of a depthwise convolution of five columns (5 to 100 times slower than its other two passes).
-Both are compiled by Numba where it is installed (`kernels.py`); elsewhere, on other devices and for other types,
+Squeeze-and-excitation reads its input for two gradients, which are then divided and added in further passes. All are
+compiled by Numba where it is installed (`kernels.py`); elsewhere, on other devices and for other types,
 PyTorch's own functions do the same. Results agree to float32 rounding: sums are only taken in another order.
 """
 
@@ -24,6 +25,7 @@ Array = npt.NDArray[Any]
 
 _LEAST_KERNEL = 5  # oneDNN is fast for three columns
 _LEAST_PART = 1 << 16  # values a thread is worth waking for
+_LEAST_ROW, _LANES, _MOST_FOLDED = 96, 16, 8  # below that, loops over channels end before they are fast
 
 
 @lru_cache(maxsize=1)
@@ -60,6 +62,18 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, k // 2, groups=x.shape[1])
 
 
+def scale_by_gate(x: Tensor, gate_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Multiplies every channel with a gate that is computed from the channels' means: squeeze-and-excitation.
+
+    Args:
+        x: Shape (N, C, H, W).
+        gate_of: Maps means (N, C, 1, 1) to gates (N, C, 1, 1).
+    """
+    if _suits(x) and torch.is_grad_enabled():
+        return cast(Tensor, _ScaleByGate.apply(x, gate_of))
+    return x * gate_of(x.mean((2, 3), keepdim=True))
+
+
 def _suits(x: Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and compiles() and x.numel() > x.shape[1] and x.is_contiguous(memory_format=torch.channels_last)
@@ -72,20 +86,19 @@ class _NormSilu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         from nas2edge.supernet import kernels
 
-        y = _rows(x)
-        gamma, beta = weight.detach().numpy(), bias.detach().numpy()
-        shift = y[0].copy()
-        sums, squares = _summed(lambda part, *to: kernels.add_sums(y[part], shift, *to), y)
-        mean = sums / len(y)
-        inverse = 1.0 / np.sqrt(np.maximum(squares / len(y) - mean * mean, 0.0) + eps)
-        mean += shift
-        scale = (gamma * inverse).astype(np.float32)
-        offset = (beta - mean * gamma * inverse).astype(np.float32)
-        out = torch.empty_like(x)
-        rows = _rows(out)
-        _spread(lambda part: kernels.scale_silu(y[part], scale, offset, rows[part]), y)
+        y, out = _folded(x), torch.empty_like(x)
+        rows, gamma, beta = _folded(out), weight.detach().numpy(), bias.detach().numpy()
+        statistics, scaling = np.empty((2, len(gamma))), np.empty((2, y.shape[1]), np.float32)
+        parts = list(_parts(len(y), y.size))
+        if len(parts) == 1:
+            kernels.norm_silu(y, gamma, beta, eps, statistics, scaling, rows)
+        else:
+            shift = kernels.first_position(y, len(gamma))
+            sums = _summed(lambda part, *to: kernels.add_sums(y[part], shift, *to), parts, y)
+            kernels.finish_statistics(sums, shift, y.size // len(gamma), gamma, beta, eps, statistics, scaling)
+            _run([partial(kernels.scale_silu, y[part], *scaling, rows[part]) for part in parts])
         ctx.save_for_backward(x)
-        ctx.statistics = mean, inverse, scale, offset
+        ctx.numbers = statistics, scaling
         return out
 
     @staticmethod
@@ -94,20 +107,50 @@ class _NormSilu(torch.autograd.Function):
         from nas2edge.supernet import kernels
 
         (x,) = ctx.saved_tensors
-        mean, inverse, scale, offset = ctx.statistics
-        y, g = _rows(x), _rows(grad.contiguous(memory_format=torch.channels_last))
+        statistics, scaling = ctx.numbers
         out = torch.empty_like(x)
-        d, centre = _rows(out), mean.astype(np.float32)
+        y, g, d = _folded(x), _folded(grad.contiguous(memory_format=torch.channels_last)), _folded(out)
+        d_gamma, d_beta = np.empty((2, statistics.shape[1]), np.float32)
+        parts = list(_parts(len(y), y.size))
+        if len(parts) == 1:
+            kernels.norm_silu_gradient(g, y, statistics, scaling, d, d_gamma, d_beta)
+        else:
+            centre, line = kernels.centre_of(statistics, y.shape[1]), np.empty((2, y.shape[1]), np.float32)
 
-        def add(part: slice, sums: Array, products: Array) -> None:
-            kernels.silu_gradient(g[part], y[part], scale, offset, centre, d[part], sums, products)
+            def add(part: slice, sums: Array, products: Array) -> None:
+                kernels.silu_gradient(g[part], y[part], *scaling, centre, d[part], sums, products)
 
-        sums, products = _summed(add, y)
-        slope = products / len(y) * inverse * inverse
-        shift = sums / len(y) - mean * slope
-        slope32, shift32 = slope.astype(np.float32), shift.astype(np.float32)
-        _spread(lambda part: kernels.norm_gradient(d[part], y[part], scale, slope32, shift32), y)
-        return out, torch.from_numpy((products * inverse).astype(np.float32)), torch.from_numpy(sums).float(), None
+            sums = _summed(add, parts, y)
+            kernels.finish_gradient(sums, y.size // statistics.shape[1], statistics, line, d_gamma, d_beta)
+            _run([partial(kernels.norm_gradient, d[part], y[part], scaling[0], *line) for part in parts])
+        return out, torch.from_numpy(d_gamma), torch.from_numpy(d_beta), None
+
+
+class _ScaleByGate(torch.autograd.Function):
+    """The gate has a graph of its own, so that the gradients of both ways to x are added in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gate_of: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            ctx.means = x.detach().mean((2, 3), keepdim=True).requires_grad_()
+            ctx.gate = gate_of(ctx.means)
+        ctx.save_for_backward(x)
+        return x * cast(Tensor, ctx.gate).detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        from nas2edge.supernet import kernels
+
+        (x,) = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        n, chs, height, width = x.shape
+        g, y = (_images(value).reshape(n, height * width, chs) for value in (grad, x))
+        sums = np.zeros((n, chs))
+        parts = list(_parts(n, y.size))
+        _run([partial(kernels.add_products, g[part], y[part], sums[part]) for part in parts])
+        torch.autograd.backward(ctx.gate, torch.from_numpy(sums).float().view(n, chs, 1, 1))
+        return torch.addcmul(ctx.means.grad / (height * width), grad, ctx.gate.detach()), None
 
 
 class _Depthwise(torch.autograd.Function):
@@ -156,21 +199,23 @@ def _images(x: Tensor) -> Array:
     return x.detach().permute(0, 2, 3, 1).numpy()
 
 
-def _rows(x: Tensor) -> Array:
-    return _images(x).reshape(-1, x.shape[1])
+def _folded(x: Tensor) -> Array:
+    """Returns the values as rows of one or more positions with all their channels, as wide as vectors like them."""
+    n, chs, height, width = x.shape
+    fold = 1
+    while (chs * fold < _LEAST_ROW or chs * fold % _LANES) and fold < _MOST_FOLDED:
+        fold *= 2
+    while n * height * width % fold:
+        fold //= 2
+    return _images(x).reshape(-1, chs * fold)
 
 
-def _summed(add: Callable[[slice, Array, Array], None], y: Array) -> tuple[Array, Array]:
-    """Runs a kernel that adds to two sums (C,), and returns them over all rows."""
-    parts = list(_parts(len(y), y.size))
+def _summed(add: Callable[[slice, Array, Array], None], parts: Sequence[slice], y: Array) -> Array:
+    """Runs a kernel that adds to two sums of columns, and returns these over all rows: shape (2, W)."""
     sums = np.zeros((len(parts), 2, y.shape[1]))
     _run([partial(add, part, *to) for part, to in zip(parts, sums, strict=True)])
-    first, second = sums.sum(axis=0)
-    return first, second
-
-
-def _spread(run: Callable[[slice], None], y: Array) -> None:
-    _run([partial(run, part) for part in _parts(len(y), y.size)])
+    total: Array = sums.sum(axis=0)
+    return total
 
 
 def _parts(n: int, values: int) -> Iterator[slice]:

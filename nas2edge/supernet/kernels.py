@@ -40,15 +40,14 @@ def _instruction(f: Callable[..., Any]) -> Any:
 
 
 @_instruction
-def _round(context: Any, x: Any) -> Any:
-    """Rounds to the nearest whole number, as a float; |x| below 1000."""
+def _nearest(context: Any, x: Any) -> Any:
+    """Returns the nearest whole number; |x| below 1000."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         shifted = builder.fadd(args[0], ir.Constant(_FLOAT, _SHIFT + 0.5))
-        whole = builder.sub(builder.fptosi(shifted, _INT), ir.Constant(_INT, _SHIFT))
-        return builder.sitofp(whole, _FLOAT)
+        return builder.sub(builder.fptosi(shifted, _INT), ir.Constant(_INT, _SHIFT))
 
-    return types.float32(types.float32), generate
+    return types.int32(types.float32), generate
 
 
 @_instruction
@@ -56,19 +55,20 @@ def _power_of_two(context: Any, n: Any) -> Any:
     """Returns 2^n of a whole number from -126 to 127, by way of its bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        biased = builder.add(builder.fptosi(args[0], _INT), ir.Constant(_INT, 127))
+        biased = builder.add(args[0], ir.Constant(_INT, 127))
         return builder.bitcast(builder.shl(biased, ir.Constant(_INT, 23)), _FLOAT)
 
-    return types.float32(types.float32), generate
+    return types.float32(types.int32), generate
 
 
 @numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", inline="always")
 def _sigmoid(x: Any) -> Any:
     a = max(min(-x, _MOST), _LEAST)
-    n = _round(a * _LOG2_E)
+    power = _nearest(a * _LOG2_E)
+    n = _f32(power)
     r = a - n * _LN2_HIGH - n * _LN2_LOW
     p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
-    return _ONE / (_ONE + (p * r * r + r + _ONE) * _power_of_two(n))
+    return _ONE / (_ONE + (p * r * r + r + _ONE) * _power_of_two(power))
 
 
 @_compiled()
@@ -145,6 +145,121 @@ def norm_gradient(d: Any, y: Any, scale: Any, slope: Any, shift: Any) -> None:
     for i in range(m):
         for c in range(chs):
             d[i, c] = scale[c] * (d[i, c] - shift[c] - y[i, c] * slope[c])
+
+
+@_compiled()
+def finish_statistics(
+    sums: Any, shift: Any, n: int, gamma: Any, beta: Any, eps: float, statistics: Any, scaling: Any
+) -> None:
+    """Turns the sums of `add_sums` into what normalises n values a channel.
+
+    Rows may be folded: W = r C columns hold r positions of C channels each.
+
+    Args:
+        sums: float64, shape (2, W).
+        shift: As given to `add_sums`, shape (W,); alike for all positions.
+        n: Values a channel.
+        gamma: Weight of the normalisation, shape (C,).
+        beta: Its bias, shape (C,).
+        eps: Added to the variance.
+        statistics: float64 (2, C), written: means, and inverse standard deviations.
+        scaling: Shape (2, W), written: scale and offset, from input to normalised values.
+    """
+    chs, width = len(gamma), len(shift)
+    for c in range(chs):
+        first, second = 0.0, 0.0
+        for column in range(c, width, chs):
+            first += sums[0, column]
+            second += sums[1, column]
+        mean = first / n
+        inverse = 1.0 / np.sqrt(max(second / n - mean * mean, 0.0) + eps)
+        mean += shift[c]
+        statistics[0, c], statistics[1, c] = mean, inverse
+        for column in range(c, width, chs):
+            scaling[0, column] = gamma[c] * inverse
+            scaling[1, column] = beta[c] - mean * gamma[c] * inverse
+
+
+@_compiled()
+def norm_silu(y: Any, gamma: Any, beta: Any, eps: float, statistics: Any, scaling: Any, out: Any) -> None:
+    """Normalises y by its own statistics and applies swish: all steps for one thread; y and out (M, W), folded."""
+    shift = first_position(y, len(gamma))
+    sums = np.zeros((2, y.shape[1]))
+    add_sums(y, shift, sums[0], sums[1])
+    finish_statistics(sums, shift, y.size // len(gamma), gamma, beta, eps, statistics, scaling)
+    scale_silu(y, scaling[0], scaling[1], out)
+
+
+@_compiled()
+def first_position(y: Any, chs: int) -> Any:
+    """Returns the first C values of y (M, W), repeated to a row of W."""
+    row = np.empty(y.shape[1], np.float32)
+    for column in range(len(row)):
+        row[column] = y[0, column % chs]
+    return row
+
+
+@_compiled()
+def centre_of(statistics: Any, width: int) -> Any:
+    """Returns the means as a row of W."""
+    chs = statistics.shape[1]
+    row = np.empty(width, np.float32)
+    for column in range(width):
+        row[column] = statistics[0, column % chs]
+    return row
+
+
+@_compiled()
+def finish_gradient(sums: Any, n: int, statistics: Any, line: Any, d_gamma: Any, d_beta: Any) -> None:
+    """Turns the sums of `silu_gradient` into the parameters' gradients and what `norm_gradient` needs.
+
+    Args:
+        sums: float64, shape (2, W).
+        n: Values a channel.
+        statistics: Of `finish_statistics`.
+        line: Shape (2, W), written: slope and shift.
+        d_gamma: Shape (C,), written.
+        d_beta: Shape (C,), written.
+    """
+    chs, width = statistics.shape[1], sums.shape[1]
+    for c in range(chs):
+        first, products = 0.0, 0.0
+        for column in range(c, width, chs):
+            first += sums[0, column]
+            products += sums[1, column]
+        mean, inverse = statistics[0, c], statistics[1, c]
+        slope = products / n * inverse * inverse
+        for column in range(c, width, chs):
+            line[0, column] = slope
+            line[1, column] = first / n - mean * slope
+        d_gamma[c] = products * inverse
+        d_beta[c] = first
+
+
+@_compiled()
+def norm_silu_gradient(g: Any, y: Any, statistics: Any, scaling: Any, out: Any, d_gamma: Any, d_beta: Any) -> None:
+    """Writes the gradients of `norm_silu`: all steps for one thread; g, y and out (M, W), folded."""
+    width = y.shape[1]
+    sums, line = np.zeros((2, width)), np.empty((2, width), np.float32)
+    centre = centre_of(statistics, width)
+    silu_gradient(g, y, scaling[0], scaling[1], centre, out, sums[0], sums[1])
+    finish_gradient(sums, y.size // statistics.shape[1], statistics, line, d_gamma, d_beta)
+    norm_gradient(out, y, scaling[0], line[0], line[1])
+
+
+@_compiled()
+def add_products(g: Any, x: Any, sums: Any) -> None:
+    """Adds the sums of g x over the pixels of every image: g and x (N, M, C), sums float64 (N, C)."""
+    n, m, chs = x.shape
+    s = np.zeros(chs, np.float32)
+    for b in range(n):
+        for start in range(0, m, _ROWS):
+            s[:] = 0.0
+            for i in range(start, min(m, start + _ROWS)):
+                for c in range(chs):
+                    s[c] += g[b, i, c] * x[b, i, c]
+            for c in range(chs):
+                sums[b, c] += s[c]
 
 
 @_compiled()

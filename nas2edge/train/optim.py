@@ -24,7 +24,16 @@ def make_optimizer(model: Supernet, recipe: Recipe) -> torch.optim.SGD:
         matters = recipe.decay == "all" or name in used
         (decayed if parameter.ndim > 1 and matters else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0.0)
+    nesterov = recipe.momentum > 0.0
+    # Fused: one pass over the weights instead of five. It wants all momenta or none, though a first
+    # gradient may come late; a momentum of zero becomes that gradient, as one that is not there yet does.
+    optimizer = torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=nesterov, fused=True
+    )
+    if recipe.momentum:
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
