@@ -75,6 +75,16 @@ def test_worker_processes_serve_the_same_images(files):
     assert labels.tolist() == [file.label for file in files.training[:5]]
 
 
+def test_workers_are_no_copies_of_a_process_with_threads(files, monkeypatch):
+    """A fork copies locks that threads hold, and here it once ended the process itself."""
+
+    def fork():
+        raise AssertionError("forked")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert len(list(FileSource(files, image_size=32, auto_augment=False, workers=1).batches([request(5)]))) == 1
+
+
 def broken(files: TrainFiles, n: int, folder: Path) -> TrainFiles:
     """The same files, of which the first n are cut off in the middle; the rest is there ten times."""
     bad = []

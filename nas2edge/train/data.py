@@ -7,9 +7,12 @@ are needed, by worker processes (`FileSource`). Which it is, the recipe says ("a
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, final
 
@@ -254,6 +257,7 @@ class FileSource(BatchSource):
             batch_sampler=items,
             collate_fn=_collate,
             num_workers=self._workers,
+            multiprocessing_context=_clean_processes() if self._workers else None,
             worker_init_fn=_single_threaded,
         )
         made: _Made
@@ -322,6 +326,16 @@ def statistics(images: ImageSet) -> Preprocess:
     r, g, b = (round(float(value), 4) for value in mean)
     sr, sg, sb = (round(max(float(value), 1e-3), 4) for value in std)
     return Preprocess(image_size=images.pixels.shape[-1], mean=(r, g, b), std=(sr, sg, sb))
+
+
+@lru_cache(maxsize=1)
+def _clean_processes() -> BaseContext:
+    """Returns how to start workers: not as copies of this process, whose threads may hold locks or be amid a call."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _single_threaded(worker: int) -> None:
