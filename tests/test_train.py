@@ -17,6 +17,7 @@ from nas2edge.cli import main
 from nas2edge.cli._train_output import Board
 from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
 from nas2edge.space import SearchSpace, StageSpace
+from nas2edge.supernet.checkpoint import load_supernet
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train import state
 from nas2edge.train.augment import flip_and_crop
@@ -247,6 +248,45 @@ def test_a_run_of_other_settings_is_not_overwritten(space, data, tmp_path):
         train(space, *data, tmp_path / "run", recipe=replace(RECIPE, epochs=1, seed=1))
 
 
+def test_a_run_starts_from_the_weights_of_another(space, data, whole, tmp_path):
+    """At next to no learning rate, weights stay as they were given; for other classes, the classifier's are drawn."""
+    files, source = data
+    kept, still = load_supernet(str(whole)), replace(RECIPE, epochs=1, learning_rate_per_256=1e-30)
+    given = load_file(whole)
+
+    def changed(name: str, classes: tuple[str, ...]) -> set[str]:
+        got = load_file(train(space, replace(files, classes=classes), source, tmp_path / name, recipe=still, init=kept))
+        return {name for name in given if not torch.allclose(given[name], got[name], rtol=0.0, atol=1e-20)}
+
+    assert changed("same", files.classes) == set()
+    assert changed("others", ("day", "night")) == {"head.classifier.weight", "head.classifier.bias"}
+    assert load_supernet(str(tmp_path / "same")).info.trained["init"] == kept.info.sha256
+
+
+def test_a_run_goes_on_from_the_same_start_alone(space, data, whole, tmp_path):
+    kept, recipe = load_supernet(str(whole)), replace(RECIPE, learning_rate_per_256=0.4)
+    uninterrupted = train(space, *data, tmp_path / "a", recipe=recipe, init=kept)
+    with pytest.raises(Killed):
+        train(space, *data, tmp_path / "b", recipe=recipe, init=kept, checkpoint_s=0.0, on_step=killer((1, 1)))
+
+    with pytest.raises(InputError, match=f"init was '{kept.info.sha256}' and is None"):
+        train(space, *data, tmp_path / "b", recipe=recipe)
+    assert same_weights(uninterrupted, train(space, *data, tmp_path / "b", recipe=recipe, init=kept))
+
+
+def test_weights_of_another_space_are_no_start(folder, tmp_path, whole):
+    command = ["train", "--space", "tiny", "--data", str(folder), "--out", str(tmp_path / "run")]
+    command += ["--held-out", "8", "--calibration", "16", "--batch-size", "8"]
+
+    shown = CliRunner().invoke(main, [*command, "--init", str(whole)])
+    assert shown.exit_code == 2
+    assert "a supernet of the space 'small', which is not the one to train ('tiny')" in shown.output
+    shown = CliRunner().invoke(main, [*command, "--init", str(tmp_path / "none")])
+    assert shown.exit_code == 2
+    assert "no supernet at" in shown.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_corrupt_checkpoint_is_refused(space, data, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"garbage")
 
@@ -376,6 +416,7 @@ def test_one_sub_network_trains_alone_from_the_command_line(folder, tmp_path):
     )
     assert shown.exit_code == 0, shown.output
     (line,) = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    assert line["loss_random"] is None  # a step trains none; "NaN" would not be JSON
     assert line["accuracy_smallest"] == line["accuracy_largest"]
     assert f"next: nas2edge evaluate --supernet {out}" in shown.output
     shown = CliRunner().invoke(main, ["evaluate", "--supernet", str(out), "--json"])
@@ -384,7 +425,7 @@ def test_one_sub_network_trains_alone_from_the_command_line(folder, tmp_path):
     assert {row["accuracy"] for row in found} == {line["accuracy_smallest"]}
 
 
-@pytest.mark.parametrize("option", ["--teacher", "--predictor"])
+@pytest.mark.parametrize("option", ["--init", "--teacher", "--predictor"])
 def test_what_trains_alone_has_no_teacher(option, folder, tmp_path):
     command = ["train", "--subnet", "smallest", option, "x.onnx", "--data", str(folder), "--out", str(tmp_path / "run")]
     shown = CliRunner().invoke(main, command)

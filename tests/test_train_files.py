@@ -76,7 +76,7 @@ def test_worker_processes_serve_the_same_images(files):
 
 
 def test_workers_are_no_copies_of_a_process_with_threads(files, monkeypatch):
-    """A fork copies locks that threads hold, and here it once ended the process itself."""
+    """A fork copies locks that threads hold; a test run once ended in a segmentation fault at the first one."""
 
     def fork():
         raise AssertionError("forked")

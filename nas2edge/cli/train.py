@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Any other field of the recipe; repeatable."
 )
 @click.option(
+    "--init", help="Start from the weights of another run of this space, instead of random ones: its folder or file."
+)
+@click.option(
     "--teacher", help="A network to learn from: .onnx, .pt, a run, or module:callable.  [default: the largest]"
 )
 @click.option(
@@ -82,6 +85,7 @@ def command(
     batch_size: int | None,
     seed: int | None,
     settings: tuple[str, ...],
+    init: str | None,
     teacher: str | None,
     predictor: Path | None,
     tensorboard: bool,
@@ -107,14 +111,15 @@ def command(
         return
     if data is None or out is None:
         raise click.UsageError("--data and --out are needed: where the images are, and the folder of the run")
-    for name, given in {"--teacher": teacher, "--predictor": predictor}.items():
+    for name, given in {"--init": init, "--teacher": teacher, "--predictor": predictor}.items():
         if subnet is not None and given is not None:
-            raise click.UsageError(f"--subnet trains on the labels alone; leave {name} out")
+            raise click.UsageError(f"--subnet trains from scratch and on the labels alone; leave {name} out")
     require("torch", "PIL", extra="train", purpose="training a supernet")
     if tensorboard:
         require("tensorboard", extra="tensorboard", purpose="writing curves for TensorBoard")
     import torch
 
+    from nas2edge.supernet.checkpoint import load_supernet
     from nas2edge.train.data import list_files, make_source
     from nas2edge.train.loop import train
     from nas2edge.train.processes import join, leave
@@ -125,6 +130,7 @@ def command(
     search_space, process = load_space(space), join()
     if subnet is not None:
         search_space = search_space.only(find_subnet(subnet, search_space).subnet)
+    start = load_supernet(init) if init else None
     console = result_console(as_json=True)
     console.quiet = not process.first
     console.print(f"reading images from {data}")
@@ -164,6 +170,7 @@ def command(
             source,
             out,
             recipe=recipe,
+            init=start,
             teacher=guide,
             predict=predict,
             process=process,

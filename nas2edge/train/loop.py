@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
 from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.processes import Process, average_gradients, total, wait
 from nas2edge.train.recipe import Recipe
-from nas2edge.train.state import load_checkpoint, save_checkpoint
+from nas2edge.train.state import inherit, load_checkpoint, save_checkpoint
 from nas2edge.train.step import Predict, StepLosses, Teacher, add_gradients, make_strategy
 
 LOG_NAME = "log.jsonl"
@@ -65,6 +66,7 @@ def train(
     out: Path,
     *,
     recipe: Recipe,
+    init: LoadedSupernet | None = None,
     teacher: Teacher | None = None,
     predict: Predict | None = None,
     process: Process | None = None,
@@ -81,6 +83,7 @@ def train(
         source: Serves the training images.
         out: The run's folder; made if missing.
         recipe: The settings.
+        init: A supernet of the space whose weights to start from, instead of random ones.
         teacher: A network to learn from instead of the largest sub-network.
         predict: Predicts accuracies, for recipes that choose the best or worst of some candidates.
         process: This process's part in a run of several.
@@ -94,12 +97,13 @@ def train(
 
     Raises:
         KeyboardInterrupt: `stop` said so.
-        InputError: The folder cannot be written, holds a run of other settings, or the batch does not divide evenly.
+        InputError: The folder cannot be written, holds a run of other settings, the batch does not divide evenly, or
+            `init` is of another space.
         CheckpointError: The folder's checkpoint is corrupt.
         DataError: There are fewer images than a batch has.
         DivergedError: A loss is no longer finite.
     """
-    run = _Run(space, files, source, out, recipe, process or Process())
+    run = _Run(space, files, source, out, recipe, init, process or Process())
     run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict)
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
@@ -126,9 +130,11 @@ class _Run:
         source: BatchSource,
         out: Path,
         recipe: Recipe,
+        init: LoadedSupernet | None,
         process: Process,
     ) -> None:
         self.recipe, self.files, self.source, self.out, self.process = recipe, files, source, out, process
+        self.init = None if init is None else init.info.sha256
         if recipe.batch_size % process.world:
             raise InputError(f"batch_size is {recipe.batch_size}; expected a multiple of the {process.world} processes")
         self.steps = len(source) // recipe.batch_size
@@ -136,6 +142,8 @@ class _Run:
             raise DataError(f"{len(source)} training images are fewer than one batch of {recipe.batch_size}")
         torch.manual_seed(recipe.seed)
         self.model = Supernet(space, num_classes=len(files.classes))
+        if init is not None:
+            inherit(self.model, init, classes=files.classes)
         self.model.to(device=process.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.sync_batch_norm and process.world > 1:
             self.model.synchronise(partial(total, process=process))
@@ -150,7 +158,7 @@ class _Run:
             model=self.model,
             optimizer=self.optimizer,
             settings=self._settings(),
-            defaults={"recipe": asdict(Recipe())},
+            defaults={"recipe": asdict(Recipe()), "init": None},
         )
         if self.position.epoch or self.position.step:
             logger.info("going on with %s after epoch %d, step %d", out, self.position.epoch, self.position.step)
@@ -161,8 +169,8 @@ class _Run:
 
     def train_epoch(
         self, on_step: Callable[[Progress], None], *, checkpoint_s: float, stop: Callable[[], bool]
-    ) -> dict[str, float]:
-        """Runs one epoch, or what is left of it, and returns the mean losses."""
+    ) -> dict[str, float | None]:
+        """Runs one epoch, or what is left of it, and returns the mean losses; None where a step trains no such."""
         position = self.position
         self.model.train()
         saved = recent = time.monotonic()
@@ -185,7 +193,8 @@ class _Run:
                 saved = now
             if stopped:
                 raise KeyboardInterrupt
-        largest, random, smallest = (round(value / self.steps, 4) for value in position.total)
+        means = (value / self.steps for value in position.total)
+        largest, random, smallest = (None if math.isnan(mean) else round(mean, 4) for mean in means)
         position.epoch, position.step, position.total = position.epoch + 1, 0, [0.0, 0.0, 0.0]
         return {"loss_largest": largest, "loss_random": random, "loss_smallest": smallest}
 
@@ -210,12 +219,14 @@ class _Run:
         """Writes the weights."""
         if not self.process.first:
             return
-        trained = {
+        trained: dict[str, Any] = {
             "recipe": asdict(self.recipe),
             "epochs_done": self.position.epoch,
             "training_images": len(self.source),
             "nas2edge": __version__,
         }
+        if self.init is not None:
+            trained["init"] = self.init
         save_supernet(
             self.out / WEIGHTS_NAME,
             self.model,
@@ -277,7 +288,8 @@ class _Run:
         return losses
 
     def _settings(self) -> dict[str, Any]:
-        return {"recipe": asdict(self.recipe), "space": self.model.space.digest, "images": len(self.source)}
+        space = self.model.space.digest
+        return {"recipe": asdict(self.recipe), "space": space, "images": len(self.source), "init": self.init}
 
 
 def _seed(*parts: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nas2edge.errors import CheckpointError, InputError
 from nas2edge.files import atomic_path, save_tensors
-from nas2edge.supernet.checkpoint import load_state
+from nas2edge.supernet.checkpoint import LoadedSupernet, load_state
+from nas2edge.supernet.elastic import Supernet
 
 CHECKPOINT_NAME, PREVIOUS_NAME = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 
@@ -115,6 +116,30 @@ def load_checkpoint(
     if problems:
         raise CheckpointError("; ".join(problems) + "; remove what is there to start anew")
     return Position()
+
+
+def inherit(model: Supernet, other: LoadedSupernet, *, classes: tuple[str, ...]) -> None:
+    """Starts a supernet from the weights of another; the classifier stays as drawn where the classes are others.
+
+    Args:
+        model: Receives the weights.
+        other: A supernet of the same space, whatever its classes.
+        classes: Class names of the images to train on.
+
+    Raises:
+        InputError: The spaces differ.
+    """
+    if replace(other.info.space, num_classes=model.space.num_classes).digest != model.space.digest:
+        raise InputError(
+            f"{other.info.path} is a supernet of the space {other.info.space.name!r}, which is not the one to train "
+            f"({model.space.name!r}); give the same --space, or leave --init out"
+        )
+    state = dict(other.model.state_dict())
+    if other.info.classes != classes:
+        odd = [name for name in state if name.startswith("head.classifier.")]
+        state |= {name: value for name, value in model.state_dict().items() if name in odd}
+        logger.info("%s knows other classes: the classifier starts anew", other.info.path)
+    load_state(model, state, where=str(other.info.path))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
