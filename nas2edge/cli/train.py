@@ -59,6 +59,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Scores candidates, where the recipe chooses among some.  [default: their loss on the batch]",
 )
+@click.option(
+    "--compile",
+    "compile_ends",
+    is_flag=True,
+    help="Let PyTorch compile the largest and the smallest sub-network first.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard into the run's folder besides.")
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
@@ -88,6 +94,7 @@ def command(
     init: str | None,
     teacher: str | None,
     predictor: Path | None,
+    compile_ends: bool,
     tensorboard: bool,
     held_out: int,
     calibration: int,
@@ -173,6 +180,7 @@ def command(
             init=start,
             teacher=guide,
             predict=predict,
+            compile_ends=compile_ends,
             process=process,
             checkpoint_s=checkpoint_every,
             stop=_stop_on_signals(),

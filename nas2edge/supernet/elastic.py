@@ -9,6 +9,7 @@ processes and retries at once:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import cast, final
@@ -25,6 +26,9 @@ from nas2edge.supernet.parts import is_small, part_of, pointwise_conv2d, product
 from nas2edge.supernet.synced import Total, synced_norm
 
 BN_EPS = 1e-5
+Network = Callable[..., Tensor]
+"""Maps images (N, 3, H, H), and perhaps `dropout` and `drop_connect`, to logits (N, classes)."""
+_Block = tuple[LayerSpec, Mapping[str, OpSpec]]
 DROP_CONNECT_STAGES = 2
 
 
@@ -153,14 +157,33 @@ class Supernet(nn.Module):
         Returns:
             Logits (N, classes).
         """
-        x = resize(images, subnet.resolution)
-        for layer in _plan(self.space, subnet):
+        return self._run(images, _plan(self.space, subnet), subnet.resolution, dropout, drop_connect)
+
+    def compile_network(self, subnet: SubnetConfig, *, backend: str = "inductor") -> Network:
+        """Returns one sub-network as `forward` runs it, compiled by PyTorch at its first call, which takes a minute.
+
+        Args:
+            subnet: The member of the space.
+            backend: Of `torch.compile`.
+        """
+        blocks = _plan(self.space, subnet)
+
+        def run(images: Tensor, dropout: float = 0.0, drop_connect: float = 0.0) -> Tensor:
+            return self._run(images, blocks, subnet.resolution, dropout, drop_connect)
+
+        return cast(Network, torch.compile(run, fullgraph=True, dynamic=False, backend=backend))
+
+    def _run(
+        self, images: Tensor, blocks: Sequence[_Block], resolution: int, dropout: float, drop_connect: float
+    ) -> Tensor:
+        x = resize(images, resolution)
+        for layer, specs in blocks:
             ops = self.ops_of(layer)
 
-            def apply(name: str, y: Tensor, layer: LayerSpec = layer, ops: nn.ModuleDict = ops) -> Tensor:
+            def apply(name: str, y: Tensor, ops: nn.ModuleDict = ops, specs: Mapping[str, OpSpec] = specs) -> Tensor:
                 if name == "classifier" and dropout:
                     y = F.dropout(y, dropout)
-                return cast(Tensor, ops[name](y, _op(layer, name)))
+                return cast(Tensor, ops[name](y, specs[name]))
 
             x = run_block(layer, apply, x, drop_connect=self._drop_rate(layer, drop_connect))
         return x
@@ -187,13 +210,13 @@ class Supernet(nn.Module):
 
 
 @lru_cache(maxsize=4096)
-def _plan(space: SearchSpace, subnet: SubnetConfig) -> tuple[LayerSpec, ...]:
-    return plan(space, subnet)
+def _plan(space: SearchSpace, subnet: SubnetConfig) -> tuple[_Block, ...]:
+    return tuple((layer, _specs(layer)) for layer in plan(space, subnet))
 
 
-@lru_cache(maxsize=65536)
-def _op(layer: LayerSpec, name: str) -> OpSpec:
-    return next(op for op in layer.ops if op.name == name)
+@lru_cache(maxsize=16384)
+def _specs(layer: LayerSpec) -> dict[str, OpSpec]:
+    return {op.name: op for op in layer.ops}
 
 
 def _largest_layers(space: SearchSpace) -> list[LayerSpec]:

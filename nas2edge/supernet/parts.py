@@ -2,7 +2,7 @@
 
 Left to itself, PyTorch makes a gradient as large as the whole parameter for every use of a part of it, and adds
 these up. Here gradients go straight into the parameter's `.grad`: use `torch.autograd.backward`, since
-`torch.autograd.grad` finds none.
+`torch.autograd.grad` finds none. Compiled networks (`Supernet.compile_network`) have PyTorch's own gradients.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ _SMALL_ROWS = 1024  # of a matrix product, up to which its weights outweigh what
 
 def part_of(parameter: nn.Parameter, *index: slice) -> Tensor:
     """Returns a view of a parameter whose gradient is added to the parameter's own in place."""
+    if torch.compiler.is_compiling():
+        return parameter[index]
     return cast(Tensor, _Part.apply(parameter, index))
 
 
 def is_small(x: Tensor) -> bool:
     """Returns whether (N, C, H, W) in channels-last memory, or (N, C), is small enough for `product_with_part`."""
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
         return False
     small = x.device.type == "cpu" and x.numel() <= _SMALL_ROWS * x.shape[1]
     return small and (x.ndim == 2 or x.is_contiguous(memory_format=torch.channels_last))
@@ -67,6 +69,8 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def _is_channels_last(x: Tensor) -> bool:
+    if torch.compiler.is_compiling():
+        return False
     return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
 
 

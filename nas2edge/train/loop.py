@@ -69,6 +69,7 @@ def train(
     init: LoadedSupernet | None = None,
     teacher: Teacher | None = None,
     predict: Predict | None = None,
+    compile_ends: bool = False,
     process: Process | None = None,
     checkpoint_s: float = 300.0,
     stop: Callable[[], bool] = lambda: False,
@@ -86,6 +87,7 @@ def train(
         init: A supernet of the space whose weights to start from, instead of random ones.
         teacher: A network to learn from instead of the largest sub-network.
         predict: Predicts accuracies, for recipes that choose the best or worst of some candidates.
+        compile_ends: Whether PyTorch compiles the largest and the smallest sub-network.
         process: This process's part in a run of several.
         checkpoint_s: Seconds between checkpoints; there is one after every epoch besides.
         stop: Asked after every step; if true, a checkpoint is written and the run ends unfinished.
@@ -104,7 +106,8 @@ def train(
         DivergedError: A loss is no longer finite.
     """
     run = _Run(space, files, source, out, recipe, init, process or Process())
-    run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict)
+    backend = "inductor" if compile_ends else None
+    run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict, backend=backend)
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step, checkpoint_s=checkpoint_s, stop=stop)

@@ -7,9 +7,9 @@ Gradients of all passes add up; they are neither averaged nor weighted (BigNAS, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas2edge.space import SubnetConfig
-from nas2edge.supernet.elastic import Supernet
+from nas2edge.supernet.elastic import Network, Supernet
 from nas2edge.train.losses import AdaptiveAlpha, AlphaDivergence, HardLabels, KnowledgeDistillation, Loss
 from nas2edge.train.processes import ALONE, Process, average
 from nas2edge.train.recipe import Recipe
@@ -41,6 +41,7 @@ class Strategy:
         drop_connect: In the last two stages of the largest.
         teacher: A network from outside; None for the largest itself.
         predict: Predicts accuracies, to choose candidates by; None to choose by their loss on the batch.
+        compiled: Sub-networks that were compiled.
         mixed: Whether networks run in bfloat16 where that is safe (automatic mixed precision).
     """
 
@@ -51,6 +52,7 @@ class Strategy:
     drop_connect: float = 0.0
     teacher: Teacher | None = None
     predict: Predict | None = None
+    compiled: Mapping[SubnetConfig, Network] = field(default_factory=dict)
     mixed: bool = False
 
 
@@ -67,9 +69,23 @@ class StepLosses:
 
 
 def make_strategy(
-    model: Supernet, recipe: Recipe, *, teacher: Teacher | None = None, predict: Predict | None = None
+    model: Supernet,
+    recipe: Recipe,
+    *,
+    teacher: Teacher | None = None,
+    predict: Predict | None = None,
+    backend: str | None = None,
 ) -> Strategy:
-    """Returns the strategy that a recipe asks for."""
+    """Returns the strategy that a recipe asks for.
+
+    Args:
+        model: The supernet.
+        recipe: The settings.
+        teacher: A network to learn from instead of the largest sub-network.
+        predict: Predicts accuracies.
+        backend: Of `torch.compile`, for the largest and the smallest sub-network, which every step runs; None to
+            compile nothing.
+    """
     labels = HardLabels(smoothing=recipe.label_smoothing)
     losses: dict[str, Loss] = {
         "none": labels,
@@ -85,8 +101,14 @@ def make_strategy(
         drop_connect=recipe.drop_connect,
         teacher=teacher,
         predict=predict,
+        compiled=_compile_ends(model, backend) if backend else {},
         mixed=recipe.precision == "bfloat16",
     )
+
+
+def _compile_ends(model: Supernet, backend: str) -> dict[SubnetConfig, Network]:
+    ends = (model.space.largest(), model.space.smallest())
+    return {subnet: model.compile_network(subnet, backend=backend) for subnet in ends}
 
 
 def add_gradients(
@@ -111,7 +133,8 @@ def add_gradients(
 
     def run(subnet: SubnetConfig, **rates: float) -> Tensor:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=strategy.mixed):
-            return cast(Tensor, model(images, subnet, **rates)).to(images.dtype)
+            network: Network = strategy.compiled.get(subnet, partial(model, subnet=subnet))
+            return network(images, **rates).to(images.dtype)
 
     space = model.space
     logits = run(space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
