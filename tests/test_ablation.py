@@ -14,6 +14,7 @@ from nas2edge.report.boxes import draw_boxes
 from nas2edge.spaces import load_space
 from nas2edge.train.ablation import Row, make_probe, make_settings, read_rows, study, write_rows
 from nas2edge.train.recipe import Recipe
+from tests.image_folders import write_bright_and_dark
 
 SPACE = load_space("tiny")
 
@@ -96,12 +97,7 @@ def test_the_picture_is_drawn(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(matplotlib|pyparsing|dateutil)")
 def test_the_command_trains_a_grid(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 180), ("dark", 60)):
-        (tmp_path / "images" / "train" / name).mkdir(parents=True)
-        for i in range(24):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / "train" / name / f"{i}.png")
+    write_bright_and_dark(tmp_path / "images", each=24, height=32, width=32)
     arguments = [
         "--data",
         str(tmp_path / "images"),

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 from safetensors.torch import load_file
 
 from nas2edge.cli import main
@@ -27,6 +26,7 @@ from nas2edge.train.losses import KnowledgeDistillation
 from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.step import StepLosses, add_gradients, make_strategy
+from tests.image_folders import write_bright_and_dark
 
 RECIPE = Recipe(
     epochs=2, batch_size=8, learning_rate_per_256=1.6, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2, beta=1.0
@@ -44,15 +44,7 @@ def space() -> SearchSpace:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Bright and dark squares, which any network tells apart."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 180), ("dark", 60)):
-        (root / "train" / name).mkdir(parents=True)
-        for i in range(24):
-            pixels = np.clip(rng.normal(level, 30, (12, 12, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / "train" / name / f"{i}.png")
-    return root
+    return write_bright_and_dark(tmp_path_factory.mktemp("images"), each=24, height=12, width=12)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 
 from nas2edge.cli import main
 from nas2edge.space import SearchSpace, StageSpace, SubnetConfig
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.step import add_gradients, make_strategy
+from tests.image_folders import write_bright_and_dark
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,7 @@ def test_gradients_are_those_of_networks_that_are_not_compiled(space, monkeypatc
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_command_trains_what_it_compiled(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 180), ("dark", 60)):
-        (tmp_path / "images" / "train" / name).mkdir(parents=True)
-        for i in range(24):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / "train" / name / f"{i}.png")
+    write_bright_and_dark(tmp_path / "images", each=24, height=32, width=32)
     command = ["train", "--subnet", "smallest", "--compile", "--data", str(tmp_path / "images"), "--epochs", "4"]
     command += ["--out", str(tmp_path / "run"), "--batch-size", "8", "--held-out", "8", "--calibration", "16"]
 

@@ -8,10 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from nas2edge.errors import DataError
@@ -22,18 +20,12 @@ from nas2edge.supernet.synced import Total
 from nas2edge.train.data import FileSource, MemorySource, Request, TrainFiles, list_files, make_source
 from nas2edge.train.processes import ALONE, Process, average_gradients
 from nas2edge.train.recipe import load_recipe
+from tests.image_folders import write_bright_and_dark
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for name, level in (("bright", 180), ("dark", 60)):
-        (root / "train" / name).mkdir(parents=True)
-        for i in range(16):
-            pixels = np.clip(rng.normal(level, 30, (40, 48, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(root / "train" / name / f"{i}.jpg")
-    return root
+    return write_bright_and_dark(tmp_path_factory.mktemp("images"), each=16, height=40, width=48, suffix="jpg")
 
 
 @pytest.fixture(scope="module")
