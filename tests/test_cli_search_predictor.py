@@ -91,10 +91,11 @@ def _run(*args: str) -> Result:
 
 
 def test_a_predictor_beside_the_weights_is_the_default(evaluator: _Evaluator) -> None:
-    result = _run()
+    result = _run("--reevaluate", "0")
 
     assert result.exit_code == 0, result.output
     assert evaluator.asked == []
+    assert "note: accuracies are predictions" not in result.stderr, "asked for"
     pareto, file = json.loads(Path("pareto.json").read_text()), read_subnet(Path("subnet.json"))
     assert pareto["accuracy"]["source"] == file.predicted["accuracy_source"] == "predictor"
     assert pareto["accuracy"]["images"] == 2000
@@ -105,7 +106,7 @@ def test_a_predictor_beside_the_weights_is_the_default(evaluator: _Evaluator) ->
 
 
 def test_what_was_evaluated_stands_beside_its_prediction(evaluator: _Evaluator, run_folder: Path) -> None:
-    _run("--accuracy", "predictor")
+    _run("--reevaluate", "0")
     best = read_subnet(Path("subnet.json")).subnet
     cached = CachedEvaluator(
         evaluator,
@@ -115,7 +116,7 @@ def test_what_was_evaluated_stands_beside_its_prediction(evaluator: _Evaluator, 
     )
     cached([best])
 
-    result = _run()
+    result = _run("--reevaluate", "0")
 
     points = {point["id"]: point for point in json.loads(Path("pareto.json").read_text())["points"]}
     assert read_subnet(Path("subnet.json")).subnet == best
@@ -123,6 +124,63 @@ def test_what_was_evaluated_stands_beside_its_prediction(evaluator: _Evaluator, 
     assert read_subnet(Path("subnet.json")).predicted["measured_accuracy"] == pytest.approx(_accuracy(best))
     assert "evaluated: " in result.stdout
     assert "by the supernet on 2000 validation images" in result.stdout
+
+
+def test_the_chosen_one_is_evaluated_by_default(evaluator: _Evaluator) -> None:
+    result = _run()
+
+    assert result.exit_code == 0, result.output
+    assert 1 <= len(evaluator.asked) <= 5
+    chosen = read_subnet(Path("subnet.json"))
+    assert chosen.subnet in evaluator.asked
+    assert chosen.predicted["measured_accuracy"] == pytest.approx(_accuracy(chosen.subnet))
+    assert "evaluating 1 of the best on 2000 images each" in result.stderr
+    assert "note:" not in result.stderr
+
+
+def test_what_the_cache_knows_opens_no_supernet(evaluator: _Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _run()
+    monkeypatch.setattr("nas2edge.optional.require", lambda *_, **__: pytest.fail("torch was asked for"))
+
+    again = _run()
+
+    assert first.exit_code == again.exit_code == 0, again.output
+    assert "measured_accuracy" in read_subnet(Path("subnet.json")).predicted
+
+
+def _without_torch(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("nas2edge.optional.is_installed", lambda module: module != "torch")
+
+
+def _with_other_images(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "images.zip").write_bytes(b"others")
+
+
+@pytest.mark.parametrize(
+    ("change", "args", "message"),
+    [
+        (_without_torch, [], "evaluating the chosen sub-network takes torch: pip install 'nas2edge[export]'"),
+        (_with_other_images, [], "the images that the predictor was fitted to are not at hand (those beside "),
+        (None, ["--resume", "s.npz"], "a search with --resume evaluates nothing; nas2edge evaluate --subnet does"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_to_be_predicted(
+    evaluator: _Evaluator,
+    monkeypatch: pytest.MonkeyPatch,
+    run_folder: Path,
+    change: Callable[[pytest.MonkeyPatch, Path], None] | None,
+    args: list[str],
+    message: str,
+) -> None:
+    if change:
+        change(monkeypatch, run_folder)
+
+    result = _run(*args)
+
+    assert result.exit_code == 0, result.output
+    assert evaluator.asked == []
+    assert f"note: accuracies are predictions: {message}" in result.stderr
+    assert "measured_accuracy" not in read_subnet(Path("subnet.json")).predicted
 
 
 def test_the_best_are_evaluated_until_they_stand(evaluator: _Evaluator) -> None:
@@ -134,7 +192,7 @@ def test_the_best_are_evaluated_until_they_stand(evaluator: _Evaluator) -> None:
     pareto = json.loads(Path("pareto.json").read_text())
     (chosen,) = (point for point in pareto["points"] if point["id"] == pareto["best"])
     assert chosen["measured_accuracy"] == pytest.approx(_accuracy(read_subnet(Path("subnet.json")).subnet))
-    assert "evaluating 4 sub-networks on 2000 images each" in result.stderr
+    assert "evaluating 4 of the best on 2000 images each" in result.stderr
     assert f"ridge regression on {80 + len(evaluator.asked)} sub-networks" in pareto["accuracy"]["note"], pareto[
         "accuracy"
     ]["note"]
@@ -260,6 +318,7 @@ def test_the_default_command_needs_no_torch(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "from predictor (" in done.stdout
+    assert "evaluated: " in done.stdout, "the choice is one of those that the predictor was fitted to"
     assert json.loads((tmp_path / "pareto.json").read_text())["supernet"]["source"] == "builtin:tiny"
 
 

@@ -74,7 +74,20 @@ def test_it_ends_when_a_predictor_that_knows_them_chooses_among_those_evaluated(
     assert all(c.accuracy_sigma is not None and c.accuracy_sigma > 0 for c in found.result)
 
 
-def test_without_a_number_nothing_is_evaluated(predictor, known) -> None:
+def test_by_default_the_choices_alone_are_evaluated(predictor, known) -> None:
+    rounds: list[Sequence[SubnetConfig]] = []
+
+    def evaluate(subnets: Sequence[SubnetConfig]) -> list[float]:
+        rounds.append(subnets)
+        return _true(subnets)
+
+    found = reevaluate(_search_by, predictor, known=known, evaluate=evaluate, refit=_refit)
+
+    assert all(1 <= len(subnets) <= len(LIMITS) for subnets in rounds)
+    assert all(choice.candidate.measured_accuracy is not None for choice in found.result.choices)
+
+
+def test_with_0_nothing_is_evaluated(predictor, known) -> None:
     found = reevaluate(
         _search_by, predictor, known=known, evaluate=lambda _: pytest.fail("evaluated"), refit=_refit, n=0
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from nas2edge.spaces import load_space
 if TYPE_CHECKING:
     from nas2edge.search.cache import CachedEvaluator
     from nas2edge.search.predictor import Predictor
+    from nas2edge.supernet.evaluate import SupernetEvaluator
+    from nas2edge.supernet.pool import EvaluatorPool
     from nas2edge.supernet.weights_file import SupernetInfo
 
 DEFAULT_SUPERNET = "builtin:tiny"
@@ -52,7 +55,8 @@ class Accuracy:
         known: Accuracies that were measured by an earlier search, or when the predictor was fitted.
         evaluations: How many to spend by default; None leaves it to the search.
         predictor: That predicts the accuracies; None where another source gives them.
-        reevaluate: Of the best that a predictor finds, how many the supernet evaluates.
+        reevaluate: Of the best that a predictor finds, how many the supernet evaluates; None for the chosen ones alone.
+        unable: Why the supernet evaluates none, where it would by default; "" where it can, or was not to.
         evaluator: Makes what evaluates them.
         watch: Says what to call with the number of accuracies that have become known.
     """
@@ -67,7 +71,8 @@ class Accuracy:
     known: Mapping[SubnetConfig, float]
     evaluations: int | None = None
     predictor: Predictor | None = None
-    reevaluate: int = 0
+    reevaluate: int | None = 0
+    unable: str = ""
     evaluator: Callable[[], Evaluator] | None = None
     watch: Callable[[Advance], None] = lambda _: None
 
@@ -85,7 +90,9 @@ class Accuracy:
         """
         if self.predictor is not None:
             found = self._by_predictor(search_by, self.predictor)
-            return found.result, _predicted(found, asked=self.reevaluate)
+            if self.unable and any(choice.candidate.measured_accuracy is None for choice in found.result.choices):
+                click.echo(f"note: accuracies are predictions: {self.unable}", err=True)
+            return found.result, _predicted(found, asked=self.reevaluate != 0)
         with show_progress(self, evaluations or self.evaluations) as advance:
             self.watch(advance)
             result = search_by(self.evaluate)
@@ -103,7 +110,7 @@ class Accuracy:
 
         def measure(subnets: Sequence[SubnetConfig]) -> Sequence[float]:
             nonlocal evaluate
-            click.echo(f"evaluating {len(subnets)} sub-networks on {predictor.images} images each", err=True)
+            click.echo(f"evaluating {len(subnets)} of the best on {predictor.images} images each", err=True)
             if evaluate is None:
                 assert self.evaluator is not None
                 evaluate = self.evaluator()
@@ -126,19 +133,23 @@ def find_accuracy(
     threads: int | None,
     cache: Path,
     source: str = AUTO,
-    reevaluate: int = 0,
+    reevaluate: int | None = 0,
+    keeps_state: bool = False,
 ) -> Accuracy:
     """Returns the source that the options ask for.
 
     Args:
         cache: Folder in which measured accuracies are kept.
         source: One of `SOURCES`; "auto" takes a predictor where one lies beside the weights.
-        reevaluate: Of the best that a predictor finds, how many the supernet evaluates.
+        reevaluate: Of the best that a predictor finds, how many the supernet evaluates; None for the chosen ones, where
+            torch and the images are at hand.
+        keeps_state: Whether the search is one that can be resumed, and so evaluates nothing by default.
     """
     if supernet and space_name:
         raise InputError("--supernet and --space exclude each other: a supernet brings its own space")
     if space_name is None or space_name == "tiny":
-        return _weights_accuracy(supernet or DEFAULT_SUPERNET, data, processes, threads, cache, source, reevaluate)
+        run = _Run(data=data, processes=processes, threads=threads, cache=cache)
+        return _weights_accuracy(supernet or DEFAULT_SUPERNET, run, source, reevaluate, keeps_state=keeps_state)
     if data is not None:
         raise InputError("--data are images to run a supernet on; give --supernet instead of --space")
     if source != AUTO or reevaluate:
@@ -159,44 +170,56 @@ def show_progress(source: Accuracy, total: int | None) -> Iterator[Advance]:
         yield advance
 
 
-def _weights_accuracy(
-    supernet: str, data: Path | None, processes: int, threads: int | None, cache: Path, source: str, reevaluate: int
-) -> Accuracy:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """How a supernet is run, where it is: on which images, and where accuracies are kept."""
+
+    data: Path | None
+    processes: int
+    threads: int | None
+    cache: Path
+
+
+def _weights_accuracy(supernet: str, run: _Run, source: str, reevaluate: int | None, *, keeps_state: bool) -> Accuracy:
     """Returns the accuracy by a predictor, where one is asked for or lies beside the weights, else by the weights."""
     from nas2edge.search.predictor import PREDICTOR_NAME
     from nas2edge.supernet.weights_file import supernet_info
 
     info = supernet_info(supernet)
     path = info.path.with_name(PREDICTOR_NAME)
-    if source == SUPERNET or (source == AUTO and (data is not None or not path.exists())):
+    if source == SUPERNET or (source == AUTO and (run.data is not None or not path.exists())):
         if reevaluate:
             raise InputError(
                 "--reevaluate is how many of a predictor's best the supernet evaluates; here the supernet evaluates "
                 "all: leave it out, or fit a predictor (nas2edge predictor fit)"
             )
-        return _supernet_accuracy(info, data, processes, threads, cache)
+        return _supernet_accuracy(info, run)
     if not path.exists():
         raise InputError(
             f"there is no predictor beside {info.path}; fit one: nas2edge predictor fit --supernet {supernet}"
         )
-    return _predictor_accuracy(info, path, data, processes, threads, cache, reevaluate)
+    return _predictor_accuracy(info, path, run, reevaluate, keeps_state=keeps_state)
 
 
 def _predictor_accuracy(
-    info: SupernetInfo, path: Path, data: Path | None, processes: int, threads: int | None, cache: Path, reevaluate: int
+    info: SupernetInfo, path: Path, run: _Run, reevaluate: int | None, *, keeps_state: bool
 ) -> Accuracy:
     from nas2edge.search.cache import EVALUATED_NAME, digest_of_images, read_accuracies
     from nas2edge.search.predictor import load_predictor
 
     predictor = load_predictor(path, space=info.space, supernet_sha256=info.sha256)
-    digest = digest_of_images(data, info.images)
-    if (data is not None or reevaluate) and digest != predictor.data:
-        images = f"the images in {data}" if data is not None else "the images beside the weights"
+    others = digest_of_images(run.data, info.images) != predictor.data
+    if (run.data is not None or reevaluate) and others:
+        images = f"the images in {run.data}" if run.data is not None else "the images beside the weights"
         raise InputError(
             f"{path} was fitted to accuracies on other images than {images}; give those by --data, search with "
             "--accuracy supernet, or fit it anew: nas2edge predictor fit"
         )
+    unable = ""
+    if reevaluate is None:
+        unable = _why_not(info, others=others, keeps_state=keeps_state)
     known = read_accuracies(path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=predictor.data)
+    opened = cache(lambda: _evaluator(info, run))
     return Accuracy(
         source=PREDICTOR,
         space=info.space,
@@ -208,12 +231,31 @@ def _predictor_accuracy(
         known=known,
         evaluations=PREDICTED_EVALUATIONS,
         predictor=predictor,
-        reevaluate=reevaluate,
-        evaluator=lambda: _cached_evaluator(info, data, processes, threads, cache)[0],
+        reevaluate=0 if unable else reevaluate,
+        unable=unable,
+        # Torch is loaded for what is not in the cache, and once.
+        evaluator=lambda: _cached(lambda subnets: opened().each(subnets) if subnets else (), info, run),
     )
 
 
-def _predicted(found: Reevaluated, *, asked: int) -> AccuracySource:
+def _why_not(info: SupernetInfo, *, others: bool, keeps_state: bool) -> str:
+    """Returns why the chosen sub-networks cannot be evaluated; "" where they can."""
+    from nas2edge.optional import is_installed
+
+    if keeps_state:
+        return "a search with --resume evaluates nothing; nas2edge evaluate --subnet does"
+    if others:
+        where = f"those beside {info.path} are others" if info.images else f"none lie beside {info.path}"
+        return (
+            f"the images that the predictor was fitted to are not at hand ({where}); give them by --data, with "
+            "--accuracy predictor"
+        )
+    if not (is_installed("torch") and is_installed("PIL")):
+        return "evaluating the chosen sub-network takes torch: pip install 'nas2edge[export]'"
+    return ""
+
+
+def _predicted(found: Reevaluated, *, asked: bool) -> AccuracySource:
     """Returns what files say of predicted accuracies."""
     from nas2edge.search.predictor import KIND_NAMES
 
@@ -236,10 +278,9 @@ def _refit(predictor: Predictor, measured: Mapping[SubnetConfig, float]) -> Pred
     return refit_predictor(predictor, predictor.space.encode(measured), list(measured.values()))
 
 
-def _supernet_accuracy(
-    info: SupernetInfo, data: Path | None, processes: int, threads: int | None, cache: Path
-) -> Accuracy:
-    cached, tested = _cached_evaluator(info, data, processes, threads, cache)
+def _supernet_accuracy(info: SupernetInfo, run: _Run) -> Accuracy:
+    evaluator = _evaluator(info, run)
+    cached, tested = _cached(evaluator.each, info, run), evaluator.tested
     return Accuracy(
         source=SUPERNET,
         space=info.space,
@@ -254,21 +295,25 @@ def _supernet_accuracy(
     )
 
 
-def _cached_evaluator(
-    info: SupernetInfo, data: Path | None, processes: int, threads: int | None, cache: Path
-) -> tuple[CachedEvaluator, int]:
-    """Returns what runs the supernet, where its accuracy is not known yet, and the number of images."""
+def _evaluator(info: SupernetInfo, run: _Run) -> SupernetEvaluator | EvaluatorPool:
+    """Returns what runs the supernet."""
     from nas2edge.optional import require
-    from nas2edge.search.cache import CACHE_NAME, EVALUATED_NAME, CachedEvaluator, digest_of_images, read_accuracies
 
     require("torch", "PIL", extra="export", purpose="measuring accuracy")
     from nas2edge.supernet.checkpoint import load_supernet
 
-    evaluator = open_evaluator(load_supernet(info.source), processes=processes, threads=threads, data=data)
-    digest = digest_of_images(data, info.images)
+    return open_evaluator(load_supernet(info.source), processes=run.processes, threads=run.threads, data=run.data)
+
+
+def _cached(
+    evaluate: Callable[[Sequence[SubnetConfig]], Iterable[float]], info: SupernetInfo, run: _Run
+) -> CachedEvaluator:
+    """Returns what evaluates where the accuracy is not known yet."""
+    from nas2edge.search.cache import CACHE_NAME, EVALUATED_NAME, CachedEvaluator, digest_of_images, read_accuracies
+
+    digest = digest_of_images(run.data, info.images)
     known = read_accuracies(info.path.with_name(EVALUATED_NAME), supernet_sha256=info.sha256, data=digest)
-    cached = CachedEvaluator(evaluator.each, cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest, known=known)
-    return cached, evaluator.tested
+    return CachedEvaluator(evaluate, run.cache / CACHE_NAME, supernet_sha256=info.sha256, data=digest, known=known)
 
 
 def _published_accuracy(space: SearchSpace) -> Accuracy:

@@ -88,10 +88,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--reevaluate",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
     metavar="N",
-    help="Evaluate the N best that a predictor finds on the supernet, and fit it anew, until they stand.",
+    help="Evaluate the N best that a predictor finds on the supernet, and fit it anew, until they stand; 0: none.  "
+    "[default: the chosen ones]",
 )
 @click.option("--data", type=_PATH, help="Validation images of your own for --supernet.")
 @click.option(
@@ -130,7 +129,7 @@ def command(
     tables: Path | None,
     force_table: bool,
     accuracy_source: str,
-    reevaluate: int,
+    reevaluate: int | None,
     data: Path | None,
     cache: Path | None,
     processes: int,
@@ -181,6 +180,7 @@ def command(
         cache=cache or out.parent,
         source=accuracy_source,
         reevaluate=reevaluate,
+        keeps_state=resume is not None,
     )
     forbid_operations(restrict(source.space, fixed, forbidden).inner, operations)
     result, stated = source.find(

@@ -55,7 +55,7 @@ def reevaluate(
     known: Mapping[SubnetConfig, float],
     evaluate: Evaluator,
     refit: Refit,
-    n: int,
+    n: int | None = None,
 ) -> Reevaluated:
     """Searches by a predictor, evaluates the n best, fits the predictor anew, and so on until its choices are known.
 
@@ -65,12 +65,13 @@ def reevaluate(
         known: Accuracies of sub-networks that the predictor was fitted to.
         evaluate: Top-1 in percent of sub-networks; expensive.
         refit: Fits the predictor to all evaluations.
-        n: Sub-networks of a front to evaluate in a round: the choices, then the next best for each; 0 for none.
+        n: Sub-networks of a front to evaluate in a round: the choices, then the next best for each; 0: none, None:
+            the choices alone.
     """
     measured = dict(known)
     result, rounds, settled = search_by(predictor), 0, False
-    while n and not settled and rounds < MAX_ROUNDS:
-        missing = [subnet for subnet in best_of(result, n) if subnet not in measured]
+    while n != 0 and not settled and rounds < MAX_ROUNDS:
+        missing = [subnet for subnet in best_of(result, n or len(result.choices)) if subnet not in measured]
         rounds += 1
         if not missing:
             settled = True
