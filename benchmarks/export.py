@@ -35,7 +35,6 @@ import click
 import numpy as np
 import onnx
 import onnxruntime as ort
-import openvino as ov
 import torch
 
 from nas2edge.bench.artefact import find_artefact
@@ -222,6 +221,8 @@ def _counted(kinds: Iterable[str]) -> dict[str, int]:
 def _in_openvino(path: Path) -> list[tuple[str, ...]]:
     """What OpenVINO executes, in its order: kind, kernel, layouts and shape; without constants, which may be copies."""
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    import openvino as ov  # after nas2edge.runtimes, which keeps it from reporting itself over the network
+
     compiled = ov.Core().compile_model(str(path), "CPU", settings)
     facts = [(op, op.get_rt_info()) for op in compiled.get_runtime_model().get_ops()]
     ordered = sorted(facts, key=lambda fact: int(fact[1]["execOrder"].astype(str)))

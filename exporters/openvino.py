@@ -1,7 +1,8 @@
 """OpenVINO's intermediate representation (IR), for Intel CPUs and GPUs and for Arm CPUs.
 
 The model is read by OpenVINO's own ONNX reader and folded, rather than by `openvino.convert_model`, which reports each
-use to its maker over the network unless told not to; the compiled network is the same.
+use to its maker over the network unless told not to; the compiled network is the same. Importing OpenVINO would report
+itself too, which `nas2edge.runtimes` prevents.
 """
 
 from __future__ import annotations

@@ -149,3 +149,22 @@ def test_a_suffix_that_nothing_loads_is_refused():
         InputError, match=r"no runtime here loads a.mlmodel; expected a file that ends in .engine, .onnx"
     ):
         runtime_of(Path("a.mlmodel"))
+
+
+def test_openvino_reports_itself_to_nobody() -> None:
+    """Its import would start a process that sends an event over the network."""
+    pytest.importorskip("openvino")
+    code = (
+        "import sys\n"
+        "started = []\n"
+        "names = ('os.fork', 'os.posix_spawn', 'subprocess.Popen', 'socket.connect', 'socket.getaddrinfo')\n"
+        "sys.addaudithook(lambda name, args: started.append(name) if name in names else None)\n"
+        "import nas2edge.runtimes.openvino, exporters.openvino\n"
+        "import time; time.sleep(0.3)\n"
+        "assert not started, started\n"
+        "assert 'openvino' in sys.modules\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,13 @@ needs only the one that it uses.
 
 from __future__ import annotations
 
+import sys
+
 from nas2edge.runtimes.registry import RUNTIMES, open_session, runtime_of
 from nas2edge.runtimes.session import Session, Tensor, run_all
 
 __all__ = ["RUNTIMES", "Session", "Tensor", "open_session", "run_all", "runtime_of"]
+
+# `import openvino` reports itself to its maker over the network, from a process that it forks on the way, wherever this
+# package of its own can be imported; it does without.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
