@@ -133,6 +133,7 @@ def protocol_of(target: Target, machine: Machine, *, command: str) -> dict[str, 
         "governor": machine.governor or "unknown: the system does not tell",
         "mhz_at_start": machine.mhz,
         "cache_mb": machine.cache_mb,
+        "isolation": "every visit in a process of its own",
     }
 
 

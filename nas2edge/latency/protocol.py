@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter, thread_time
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,12 @@ Timed = Callable[[int], tuple[float, float]]
 (the same number where that is unknown)."""
 
 Prepare = Callable[["Item"], Timed]
-"""Builds an item for execution."""
+"""Builds an item for execution. One that is `Isolating` also samples it in a process of its own."""
 
 _FLOOR_PERCENTILE = 5.0
 _REFERENCE_SAMPLES, _MEMORY_SAMPLES = 7, 3
+_REFERENCE_WARMUP_S = 2e-3  # the process of a visit leaves cold caches behind
+_SETTLE_S = 0.1
 _LEAST_COPY_MB = 16.0
 _PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone, if these fit in
 _MIN_REL_SIGMA = 0.005
@@ -92,6 +94,30 @@ class Item:
     border: tuple[int, int] | None = None
     streams: bool = False
     bordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What timing an item for a while gave.
+
+    Args:
+        runs: Runs in a sample.
+        seconds: Of one run, by sample.
+        alone: Those during which the core worked for nothing else.
+    """
+
+    runs: int
+    seconds: tuple[float, ...]
+    alone: tuple[float, ...]
+
+
+@runtime_checkable
+class Isolating(Protocol):
+    """Builds items, and samples each in a process of its own."""
+
+    def __call__(self, item: Item) -> Timed: ...
+
+    def sample(self, item: Item, *, seconds: float, options: Options) -> Samples: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +206,24 @@ class Guard:
 
     def check(self) -> float:
         """Times the reference now; returns milliseconds."""
-        samples = [self._reference(self._runs)[0] / self._runs for _ in range(_REFERENCE_SAMPLES)]
-        self._seen.append(float(np.median(samples)) * 1e3)
+        self._seen.append(self._time())
         return self._seen[-1]
+
+    def settle(self, drift_limit: float) -> float:
+        """Waits for a neighbour's burst to pass, for a while at most; returns the reference's time then.
+
+        On a shared core others compute for tens of milliseconds now and then; what lasts longer is not waited for.
+        """
+        limit, started = self.floor.reference * (1.0 + drift_limit), perf_counter()
+        while (found := self._time()) > limit and perf_counter() - started < _SETTLE_S:
+            pass
+        self._seen.append(found)
+        return found
+
+    def _time(self) -> float:
+        _warm_up(self._reference, seconds=_REFERENCE_WARMUP_S)
+        samples = [self._reference(self._runs)[0] / self._runs for _ in range(_REFERENCE_SAMPLES)]
+        return float(np.median(samples)) * 1e3
 
     def check_memory(self) -> float:
         """Times the copy in memory now; returns milliseconds, 0 if there is none."""
@@ -311,9 +352,9 @@ def _pass(
         if deadline():
             break
         item = items[index]
-        timed = prepare(item)
+        sample = _sampler(item, prepare=prepare, options=options)
         for _ in range(1 + options.retries):
-            visit = _visit(timed, guard=guard, options=options, item=item)
+            visit = _visit(item, sample, guard=guard, options=options)
             visits.setdefault(item.id, []).append(visit)
             if _is_quiet(visit, floor=guard.floor, options=options):
                 break
@@ -322,27 +363,24 @@ def _pass(
         progress(done, len(items))
 
 
-def _visit(timed: Timed, *, guard: Guard, options: Options, item: Item) -> Visit:
+def _sampler(item: Item, *, prepare: Prepare, options: Options) -> Callable[[], Samples]:
+    seconds = options.time_per_row_s * item.share / options.sessions
+    if isinstance(prepare, Isolating):
+        isolating = prepare
+        return lambda: isolating.sample(item, seconds=seconds, options=options)
+    timed = prepare(item)
+    return lambda: take_samples(timed, seconds=seconds, options=options)
+
+
+def _visit(item: Item, sample: Callable[[], Samples], *, guard: Guard, options: Options) -> Visit:
     memory = guard.check_memory() if item.streams else 0.0
-    once = _warm_up(timed, seconds=options.warmup_s)
-    runs = max(1, math.ceil(options.sample_s / once))
-    budget = options.time_per_row_s * item.share / options.sessions
-    before = guard.check()
-    samples: list[float] = []
-    alone: list[float] = []
-    spent = 0.0
-    patience = max(_PATIENCE * budget, 2 * options.min_samples * runs * once)
-    while spent < budget or (len(alone) < options.min_samples and spent < patience):
-        elapsed, worked = timed(runs)
-        samples.append(elapsed / runs)
-        if worked >= elapsed * (1.0 - options.preempted_limit):
-            alone.append(elapsed / runs)
-        spent += elapsed
-    enough = len(alone) >= options.min_samples
-    ms = np.array(alone if enough else samples) * 1e3
+    before = guard.settle(options.drift_limit)
+    samples = sample()
+    enough = len(samples.alone) >= options.min_samples
+    ms = np.array(samples.alone if enough else samples.seconds) * 1e3
     p10, p50, p90 = _percentiles(ms)
     return Visit(
-        n=runs * len(ms),
+        n=samples.runs * len(ms),
         min=float(ms.min()),
         p10=p10,
         p50=p50,
@@ -352,6 +390,23 @@ def _visit(timed: Timed, *, guard: Guard, options: Options, item: Item) -> Visit
         alone=enough,
         memory=max(memory, guard.check_memory()) if item.streams else 0.0,
     )
+
+
+def take_samples(timed: Timed, *, seconds: float, options: Options) -> Samples:
+    """Warms an item up, then times it for so many seconds, and longer as long as too few samples had the core alone."""
+    once = _warm_up(timed, seconds=options.warmup_s)
+    runs = max(1, math.ceil(options.sample_s / once))
+    samples: list[float] = []
+    alone: list[float] = []
+    spent = 0.0
+    patience = max(_PATIENCE * seconds, 2 * options.min_samples * runs * once)
+    while spent < seconds or (len(alone) < options.min_samples and spent < patience):
+        elapsed, worked = timed(runs)
+        samples.append(elapsed / runs)
+        if worked >= elapsed * (1.0 - options.preempted_limit):
+            alone.append(elapsed / runs)
+        spent += elapsed
+    return Samples(runs, tuple(samples), tuple(alone))
 
 
 def _warm_up(timed: Timed, *, seconds: float) -> float:

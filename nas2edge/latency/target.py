@@ -20,9 +20,10 @@ from nas2edge.cores import count_cores
 from nas2edge.device import Device
 from nas2edge.errors import InputError
 from nas2edge.latency.borders import border_model, bordered_model
+from nas2edge.latency.fresh import FreshProcesses
 from nas2edge.latency.machine import Machine
 from nas2edge.latency.ncnn_model import ncnn_border, ncnn_model
-from nas2edge.latency.protocol import Item, Prepare, Timed
+from nas2edge.latency.protocol import Item, Timed
 from nas2edge.optional import require
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ Quantise = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
 
 _NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn"}
 _EXTRAS = {"openvino": "openvino", "ncnn": "ncnn"}
+_MODULES = {
+    "onnxruntime": "nas2edge.runtimes.ort",
+    "openvino": "nas2edge.runtimes.openvino",
+    "ncnn": "nas2edge.runtimes.ncnn",
+}
 _OPTIONS = {
     "onnxruntime": "intra_op_num_threads={threads}, inter_op_num_threads=1, sequential, IO binding",
     "openvino": "INFERENCE_NUM_THREADS={threads}, NUM_STREAMS=1, LATENCY, INFERENCE_PRECISION_HINT=f32",
@@ -96,22 +102,27 @@ def check_target(target: Target) -> None:
                          f"here: {reason}")  # fmt: skip
 
 
-def make_prepare(target: Target, *, rng: np.random.Generator, quantise: Quantise | None = None) -> Prepare:
-    """Returns a function that builds items with random weights, for execution by a runtime on this CPU.
+def make_prepare(target: Target, *, rng: np.random.Generator, quantise: Quantise | None = None) -> FreshProcesses:
+    """Returns what builds items with random weights, for execution by a runtime on this CPU, each in its own process.
 
     Args:
         target: How to execute them; see `check_target`.
         rng: Draws weights and images.
         quantise: Makes int8 graphs; needed for that precision.
     """
-    load = _load_ncnn if target.runtime == "ncnn" else _load_onnx
+    return FreshProcesses(_Build(target, quantise), rng=rng, preload=[__name__, _MODULES[target.runtime], "onnx"])
 
-    def prepare(item: Item) -> Timed:
-        session, shape = load(item, target, rng, quantise)
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    target: Target
+    quantise: Quantise | None
+
+    def __call__(self, item: Item, rng: np.random.Generator) -> Timed:
+        load = _load_ncnn if self.target.runtime == "ncnn" else _load_onnx
+        session, shape = load(item, self.target, rng, self.quantise)
         timed = session.prepare(rng.standard_normal(shape, dtype=np.float32))
-        return timed if target.threads == 1 else _elapsed_only(timed)
-
-    return prepare
+        return timed if self.target.threads == 1 else _elapsed_only(timed)
 
 
 def describe(target: Target) -> str:

@@ -1,0 +1,91 @@
+"""Items that are measured each in a process of its own: what comes back, and what is said when the process fails."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas2edge.errors import InputError, RuntimeFailedError
+from nas2edge.latency.fresh import FreshProcesses
+from nas2edge.latency.protocol import Guard, Isolating, Item, Options, Samples, Timed, measure
+from nas2edge.latency.target import Target, make_prepare
+
+QUICK = Options(time_per_row_s=0.02, warmup_s=0.002, repairs=0, retries=0)
+
+
+def _steady(item: Item, rng: np.random.Generator) -> Timed:
+    """Takes a millisecond a run, and leaves its process's number in the file that the item is called after."""
+    with Path(item.id).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {rng.integers(2**32)}\n")
+    return lambda n: (n * 1e-3, n * 1e-3)
+
+
+def _refuse(item: Item, rng: np.random.Generator) -> Timed:
+    raise InputError(f"{item.id} has no such thing")
+
+
+def _die(item: Item, rng: np.random.Generator) -> Timed:
+    os._exit(7)
+
+
+def _prepare(build) -> FreshProcesses:
+    return FreshProcesses(build, rng=np.random.default_rng(0), preload=[])
+
+
+def test_every_visit_has_a_process_and_weights_of_its_own(tmp_path: Path) -> None:
+    item = Item(id=str(tmp_path / "pids"), layers=())
+    prepare = _prepare(_steady)
+
+    samples = [prepare.sample(item, seconds=0.01, options=QUICK) for _ in range(2)]
+
+    assert samples == [Samples(1, (1e-3,) * 10, (1e-3,) * 10)] * 2
+    lines = [line.split() for line in Path(item.id).read_text().splitlines()]
+    assert len({pid for pid, _ in lines} | {str(os.getpid())}) == 3
+    assert len({weights for _, weights in lines}) == 2
+
+
+def test_the_protocol_measures_there(tmp_path: Path) -> None:
+    item, prepare = Item(id=str(tmp_path / "pids"), layers=()), _prepare(_steady)
+    assert isinstance(prepare, Isolating)
+
+    found = measure(
+        [item], prepare=prepare, guard=Guard(lambda n: (n * 1e-4, n * 1e-4)), options=QUICK,
+        rng=np.random.default_rng(0), visits={}, save=lambda _: None, progress=lambda *_: None,
+    )  # fmt: skip
+
+    assert found[item.id].p50 == pytest.approx(1.0)
+    assert found[item.id].n == 20
+    assert len(Path(item.id).read_text().splitlines()) == QUICK.sessions
+
+
+def test_called_it_builds_in_this_process(tmp_path: Path) -> None:
+    item = Item(id=str(tmp_path / "pids"), layers=())
+
+    timed = _prepare(_steady)(item)
+
+    assert timed(3) == pytest.approx((3e-3, 3e-3))
+    assert Path(item.id).read_text().split()[0] == str(os.getpid())
+
+
+def test_what_cannot_be_built_says_why() -> None:
+    with pytest.raises(RuntimeFailedError, match="a block has no such thing"):
+        _prepare(_refuse).sample(Item(id="a block", layers=()), seconds=0.01, options=QUICK)
+
+
+def test_a_process_that_dies_is_named() -> None:
+    with pytest.raises(RuntimeFailedError, match="that measured a block ended with exit code 7 before it was done"):
+        _prepare(_die).sample(Item(id="a block", layers=()), seconds=0.01, options=QUICK)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_executes_there(runtime: str) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    prepare = make_prepare(Target(runtime=runtime), rng=np.random.default_rng(0))
+
+    samples = prepare.sample(Item(id="a border", layers=(), border=(16, 24)), seconds=0.005, options=QUICK)
+
+    assert samples.runs >= 1
+    assert sum(samples.seconds) * samples.runs >= 0.005
+    assert all(seconds > 0 for seconds in samples.seconds)
