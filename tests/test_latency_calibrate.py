@@ -37,6 +37,22 @@ def test_calibration_finds_the_cost_of_weights_beyond_the_cache():
     assert (fit.cache_mb, fit.spill_ms_per_mb, fit.slope) == pytest.approx((8.0, 0.1, 1.0))
 
 
+def test_large_networks_are_no_outliers_beside_quiet_small_ones():
+    """Small ones repeat to 0.3 %; of four large ones, one is 4 % slower than the others, as its memory lies badly."""
+    small, large = np.linspace(0.1, 0.4, 20), np.linspace(10.0, 50.0, 20)
+    weights = np.concatenate([np.full(20, 2.0), np.linspace(36.0, 90.0, 20)])
+    true = np.concatenate([small, large]) + 0.05 * np.maximum(0.0, weights - 8.0)
+    off = np.concatenate([np.tile([0.003, -0.003], 10), np.tile([-0.015, -0.01, 0.0, 0.04], 5)])
+    measured = true * (1 + off)
+
+    fit = fit_calibration(np.concatenate([small, large]), weights, measured, cache_mb=32.0)
+
+    spilled = fit.spill_ms_per_mb * np.maximum(0.0, weights - fit.cache_mb)
+    errors = (fit.overhead_ms + fit.slope * np.concatenate([small, large]) + spilled) / measured - 1
+    assert abs(errors[:20].mean()) < 0.001
+    assert abs(errors[20:].mean()) < 0.005
+
+
 def test_few_networks_leave_the_plain_sum():
     assert fit_calibration([1.0, 2.0], [0.0, 0.0], [2.0, 4.0], cache_mb=None) == Calibration()
 
