@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas2edge import unique_layers
-from nas2edge.latency.protocol import Floor, Guard, Item, Options, Visit, Visits, measure, summarise
+from nas2edge.latency.protocol import Floor, Guard, Item, Options, Visit, Visits, measure, memory_ms, summarise
 from tests.latency_fakes import FakeMachine, layer_ms
 from tests.search_spaces import small_space
 
@@ -165,7 +165,21 @@ def test_what_the_copy_in_memory_varies_by_itself_is_no_disturbance():
     """On a quiet machine its 5th and 95th percentile are a factor of 1.35 apart."""
     visits = [replace(VISIT, memory=memory) for memory in (1.0, 1.35)]
 
-    assert summarise(visits, floor=Floor(2.0, 1.0), options=QUICK, streams=True).quiet
+    result = summarise(visits, floor=Floor(2.0, 1.0), options=QUICK, streams=True)
+
+    assert result.quiet
+    assert result.memory == pytest.approx(1.175)
+
+
+def test_the_state_of_the_memory_is_that_of_the_items_that_need_it():
+    small = summarise([VISIT, VISIT], floor=Floor(2.0), options=QUICK)
+    large = [
+        summarise([replace(VISIT, memory=ms)] * 2, floor=Floor(2.0, 1.0), options=QUICK, streams=True)
+        for ms in (1.0, 1.2, 2.0)
+    ]
+
+    assert memory_ms([small, *large]) == pytest.approx(1.2)
+    assert memory_ms([small]) is None
 
 
 def test_items_that_need_memory_are_measured_again_while_others_use_it():

@@ -13,6 +13,7 @@ from nas2edge.cli import main
 from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError, InputError
 from nas2edge.latency import read_table, write_table
+from nas2edge.latency.measure import MEMORY
 from nas2edge.latency.protocol import Options
 from nas2edge.latency.validation import (
     FRONT,
@@ -73,6 +74,17 @@ def test_the_report_counts_networks_of_a_quiet_machine():
     assert report.within_one_sigma == pytest.approx(2 / 3)  # 0.16 is more than 0.1
     assert report.disturbed == 1
     assert report.by_role[UNIFORM] == pytest.approx({"nets": 1, "mape": 8.0, "bias": 8.0})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "slower"), [(2.0, 2.3, 0.15), (2.0, 1.9, -0.05), (None, 2.3, None), (2.0, None, None)]
+)
+def test_the_report_says_how_the_memory_has_changed(then, now, slower):
+    table = replace(TABLE, protocol={**TABLE.protocol, MEMORY: then})
+
+    report = report_of(table, TINY, [net(1.04, 1.0)], memory=now)
+
+    assert report.memory_slower == (None if slower is None else pytest.approx(slower))
 
 
 def test_a_busy_machine_gives_no_report():

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "nas2edge.table_validation", 1
 
+_NOTABLE = 0.05  # change of the memory's speed
+
 
 @click.command("validate")
 @click.argument("table")
@@ -129,6 +131,12 @@ def _render(console: Console, report: ValidationReport, table: LatencyTable) -> 
                 f"({found['nets']} networks)",
                 markup=False,
             )
+    if report.memory_slower is not None and abs(report.memory_slower) > _NOTABLE:
+        console.print(
+            f"  a copy from memory to memory took {1 + report.memory_slower:.2f} times what it took when the table was "
+            "measured: networks that need more than the cache change with it",
+            markup=False,
+        )
     if report.disturbed:
         console.print(
             f"  {report.disturbed} networks do not count: the machine was busy. Run again on a quiet one", markup=False

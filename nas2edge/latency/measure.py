@@ -35,6 +35,7 @@ from nas2edge.latency.protocol import (
     Visits,
     measure,
     memory_copy,
+    memory_ms,
 )
 from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, Validation, count_launches
 from nas2edge.latency.target import Quantise, Target, check_target, describe, device_of, make_prepare
@@ -43,6 +44,9 @@ from nas2edge.space import SearchSpace
 
 DEFAULT_NETS = 50  # of each space; two fifths calibrate, the others validate
 _UNCALIBRATED_REL_SIGMA = 0.1
+
+MEMORY = "memory_ms"
+"""Entry of a table's protocol: the copy in memory, in the median, while it was measured; None if it was not timed."""
 
 Progress = Callable[[int, int], None]
 Build = Callable[..., LatencyTable]
@@ -308,7 +312,12 @@ def calibrate(
             validations.append(validate(space, predicted, measured))
             errors += [p / m - 1.0 for p, m in zip(predicted, measured, strict=True)]
     rel_sigma = float(np.sqrt(np.mean(np.square(errors)))) if errors else table.rel_sigma
-    return replace(calibrated, rel_sigma=rel_sigma, validation=tuple(validations))
+    return replace(
+        calibrated,
+        rel_sigma=rel_sigma,
+        validation=tuple(validations),
+        protocol={**table.protocol, MEMORY: memory_ms(found.values())},
+    )
 
 
 def fitted(

@@ -16,7 +16,7 @@ no disturbance: its latency is the median of all its quiet visits, each a sessio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter, thread_time
 from typing import Any, Protocol, final, runtime_checkable
@@ -157,6 +157,7 @@ class Measurement:
         min: Fastest run; p10, p50 and p90 are quantiles of the runs, std their standard deviation.
         rel_sigma: Expected relative error of p50, from the difference of the two visits and the disturbance.
         quiet: Whether the references were at their floors during both visits.
+        memory: The copy in memory at the time; 0 if it was not timed.
     """
 
     n: int
@@ -167,6 +168,7 @@ class Measurement:
     std: float
     rel_sigma: float
     quiet: bool
+    memory: float = 0.0
 
 
 Visits = dict[str, list[Visit]]
@@ -328,7 +330,14 @@ def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options, stream
         std=float(np.sqrt(np.mean([visit.std**2 for visit in chosen]))),
         rel_sigma=max(spread, drift, _MIN_REL_SIGMA, max(visit.rounding for visit in chosen) / p50),
         quiet=quiet,
+        memory=float(np.median([visit.memory for visit in chosen])),
     )
+
+
+def memory_ms(found: Iterable[Measurement]) -> float | None:
+    """Returns how long the copy in memory took in the median, around those items that need much of it."""
+    times = [measured.memory for measured in found if measured.memory]
+    return round(float(np.median(times)), 4) if times else None
 
 
 def visits_from_dict(raw: Mapping[str, Any]) -> Visits:

@@ -24,8 +24,8 @@ from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
 from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import Progress, fitted, measure_saved, no_progress
-from nas2edge.latency.protocol import Measurement, Options, Prepare
+from nas2edge.latency.measure import MEMORY, Progress, fitted, measure_saved, no_progress
+from nas2edge.latency.protocol import Measurement, Options, Prepare, memory_ms
 from nas2edge.latency.table import LatencyTable, Validation
 from nas2edge.plan import plan
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -96,6 +96,8 @@ class ValidationReport:
         within_one_sigma: Share of them that lie within the error that the table states; honest tables have about 0.68.
         by_role: Mean absolute and median signed error in percent, and the number, by role.
         by_resolution: The same by resolution.
+        memory_slower: How much longer the copy in memory took than when the table was measured, as a share of that;
+            None where either was not timed. Networks that need more than the cache are slower by part of it.
     """
 
     table: str
@@ -106,6 +108,7 @@ class ValidationReport:
     within_one_sigma: float
     by_role: Mapping[str, Mapping[str, float]]
     by_resolution: Mapping[str, Mapping[str, float]]
+    memory_slower: float | None = None
 
     @property
     def disturbed(self) -> int:
@@ -190,11 +193,16 @@ def validate_table(
         table = fitted(table, [plan(space, subnet) for subnet in quiet], [found[subnet.id].p50 for subnet in quiet],
                        cache_mb=cache_mb)  # fmt: skip
     nets = [_validated(table, space, role, subnet, found[subnet.id]) for role, subnet in drawn]
-    return table, report_of(table, space, nets)
+    return table, report_of(table, space, nets, memory=memory_ms(found.values()))
 
 
-def report_of(table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet]) -> ValidationReport:
+def report_of(
+    table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet], *, memory: float | None = None
+) -> ValidationReport:
     """Returns the statistics of measured networks.
+
+    Args:
+        memory: Milliseconds of the copy in memory meanwhile; None if it was not timed.
 
     Raises:
         InconclusiveError: The machine was busy during more than half of the networks.
@@ -205,6 +213,7 @@ def report_of(table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet])
             f"the machine was busy during {len(nets) - len(quiet)} of {len(nets)} networks; close other programs, pin "
             "the command to a free core as with taskset, and run it again: it goes on with those"
         )
+    before = table.protocol.get(MEMORY)
     off = [abs(net.predicted_ms - net.measured_ms) <= net.sigma_ms for net in quiet]
     return ValidationReport(
         table=table.device.name,
@@ -215,6 +224,7 @@ def report_of(table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet])
         within_one_sigma=float(np.mean(off)),
         by_role=_by(quiet, lambda net: net.role),
         by_resolution=_by(quiet, lambda net: str(net.resolution)),
+        memory_slower=memory / before - 1.0 if memory and before else None,
     )
 
 
