@@ -16,12 +16,18 @@ VISIT = Visit(n=10, min=0.9, p10=0.95, p50=1.0, p90=1.1, std=0.05, reference=2.0
 
 @dataclass
 class Reference:
-    """A reference block that is slow while `busy` is set."""
+    """A reference block that is slow while `busy` is set, or for so many seconds of its own."""
 
     busy: bool = False
+    left: float = 0.0
+    spent: float = 0.0
+
+    def busy_for(self, seconds):
+        self.left, self.spent = seconds, 0.0
 
     def __call__(self, n):
-        seconds = n * 1e-4 * (1.5 if self.busy else 1.0)
+        seconds = n * 1e-4 * (1.5 if self.busy or self.spent < self.left else 1.0)
+        self.spent += seconds
         return seconds, seconds
 
 
@@ -211,3 +217,29 @@ def test_no_visit_starts_after_the_deadline():
 
     assert set(found) == {item.id for item in machine.built}
     assert len(found) == 4
+
+
+def test_a_visit_waits_for_seconds_until_a_neighbour_is_done():
+    reference = Reference()
+    guard = Guard(reference)
+    reference.busy_for(3.0)
+
+    assert guard.settle(0.03) == pytest.approx(0.1)
+    assert reference.spent == pytest.approx(3.0, rel=0.05)
+
+
+def test_a_machine_that_is_never_quiet_is_waited_for_less_and_less():
+    reference, waits = Reference(), []
+    guard = Guard(reference)
+
+    for _ in range(8):
+        reference.busy_for(1000.0)
+        assert guard.settle(0.03) == pytest.approx(0.15)
+        waits.append(reference.spent)
+    reference.busy_for(0.0)
+    guard.settle(0.03)
+    reference.busy_for(1000.0)
+    guard.settle(0.03)
+
+    assert waits == pytest.approx([5.0, 2.5, 1.25, 0.625, 0.3125, 0.15625, 0.1, 0.1], rel=0.1)
+    assert reference.spent == pytest.approx(5.0, rel=0.05)

@@ -36,7 +36,7 @@ Prepare = Callable[["Item"], Timed]
 _FLOOR_PERCENTILE = 5.0
 _REFERENCE_SAMPLES, _MEMORY_SAMPLES = 7, 3
 _REFERENCE_WARMUP_S = 2e-3  # the process of a visit leaves cold caches behind
-_SETTLE_S = 0.1
+_SETTLE_S, _GIVEN_UP_S = 5.0, 0.1
 _LEAST_COPY_MB = 16.0
 _PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone, if these fit in
 _MIN_REL_SIGMA = 0.005
@@ -202,6 +202,7 @@ class Guard:
         self._reference, self._memory = reference, memory
         self._seen = [visit.reference for visit in earlier]
         self._seen_memory = [visit.memory for visit in earlier if visit.memory]
+        self._settle_s = _SETTLE_S
         self._runs = max(1, math.ceil(1e-4 / max(min(reference(1)[0] for _ in range(20)), 1e-9)))
         for _ in range(20):
             self.check()
@@ -212,13 +213,17 @@ class Guard:
         return self._seen[-1]
 
     def settle(self, drift_limit: float) -> float:
-        """Waits for a neighbour's burst to pass, for a while at most; returns the reference's time then.
+        """Waits for a disturbance to pass, for a while at most; returns the reference's time then.
 
-        On a shared core others compute for tens of milliseconds now and then; what lasts longer is not waited for.
+        On a shared host others have the core, or half of it, or the way between two cores, for a tenth of a second to
+        some seconds. What outlasts the wait halves the next one, down to a tenth of a second: a machine that is never
+        quiet is not waited for again and again.
         """
-        limit, started = self.floor.reference * (1.0 + drift_limit), perf_counter()
-        while (found := self._time()) > limit and perf_counter() - started < _SETTLE_S:
-            pass
+        limit, waited, found = self.floor.reference * (1.0 + drift_limit), 0.0, math.inf
+        while found > limit and waited <= self._settle_s:
+            found = self._time()
+            waited += _REFERENCE_WARMUP_S + _REFERENCE_SAMPLES * self._runs * found / 1e3
+        self._settle_s = _SETTLE_S if found <= limit else max(_GIVEN_UP_S, self._settle_s / 2)
         self._seen.append(found)
         return found
 
