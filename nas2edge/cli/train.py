@@ -65,6 +65,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let PyTorch compile the largest and the smallest sub-network first.",
 )
+@click.option(
+    "--record/--no-record",
+    "record_ends",
+    default=True,
+    show_default=True,
+    help="Replay these two as CUDA graphs, where there is a GPU.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write curves for TensorBoard into the run's folder besides.")
 @click.option("--held-out", default=2000, show_default=True, help="Validation images set apart from training.")
 @click.option("--calibration", default=1000, show_default=True, help="Training images kept for recalibration.")
@@ -95,6 +102,7 @@ def command(
     teacher: str | None,
     predictor: Path | None,
     compile_ends: bool,
+    record_ends: bool,
     tensorboard: bool,
     held_out: int,
     calibration: int,
@@ -142,7 +150,7 @@ def command(
     console.quiet = not process.first
     console.print(f"reading images from {data}")
     files = list_files(data, held_out=held_out, calibration=calibration, seed=recipe.seed)
-    source = make_source(files, recipe, image_size=search_space.image_size, workers=workers)
+    source = make_source(files, recipe, image_size=search_space.image_size, workers=workers, device=process.device)
     console.print(
         f"{len(files.training)} training images of {len(files.classes)} classes, {len(files.validation)} held out"
     )
@@ -181,6 +189,7 @@ def command(
             teacher=guide,
             predict=predict,
             compile_ends=compile_ends,
+            record_ends=record_ends,
             process=process,
             checkpoint_s=checkpoint_every,
             stop=_stop_on_signals(),

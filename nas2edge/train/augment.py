@@ -11,9 +11,9 @@ def flip_and_crop(images: Tensor, *, padding: int, generator: torch.Generator, r
     """Flips half of the images left to right, and shifts each by up to `padding` pixels, reflecting at the border.
 
     Args:
-        images: Normalised images (N, C, H, W).
+        images: Normalised images (N, C, H, W), on any device.
         padding: Greatest shift in pixels.
-        generator: Source of randomness, drawn from for all processes' images.
+        generator: Source of randomness on the CPU, drawn from for all processes' images.
         rank: Number of the process whose images these are.
         world: Processes that share the batch, each with as many images.
     """
@@ -23,5 +23,6 @@ def flip_and_crop(images: Tensor, *, padding: int, generator: torch.Generator, r
     top, left = (torch.randint(0, 2 * padding + 1, (n * world, 1), generator=generator)[rank::world] for _ in range(2))
     rows = top + torch.arange(height)
     columns = left + torch.where(flip[:, None], torch.arange(width - 1, -1, -1), torch.arange(width))
-    index = torch.arange(n)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    index = (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
+    taken = tuple(part.to(images.device, non_blocking=True) for part in index)
+    return padded.permute(0, 2, 3, 1)[taken].permute(0, 3, 1, 2)

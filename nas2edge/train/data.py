@@ -29,6 +29,7 @@ from nas2edge.supernet.weights_file import Preprocess
 from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.recipe import Recipe
 
+CPU = torch.device("cpu")
 _STATISTICS_IMAGES = 2000
 Batch = tuple[Tensor, Tensor]
 """Normalised images (n, 3, S, S) and labels (n,)."""
@@ -128,7 +129,9 @@ def list_files(source: Path, *, held_out: int, calibration: int, seed: int) -> T
     return TrainFiles(training=files, calibration=kept, validation=validation, classes=classes)
 
 
-def make_source(files: TrainFiles, recipe: Recipe, *, image_size: int, workers: int = 2) -> BatchSource:
+def make_source(
+    files: TrainFiles, recipe: Recipe, *, image_size: int, workers: int = 2, device: torch.device = CPU
+) -> BatchSource:
     """Returns the source that a recipe asks for.
 
     Args:
@@ -136,6 +139,7 @@ def make_source(files: TrainFiles, recipe: Recipe, *, image_size: int, workers: 
         recipe: Gives the augmentation.
         image_size: Side of the images served.
         workers: Processes that read files; the memory source has none.
+        device: What trains: images in memory are kept there, and those from files go there without a detour.
 
     Raises:
         DataError: More than one file in a hundred does not decode, or all together do not fit in memory.
@@ -144,8 +148,14 @@ def make_source(files: TrainFiles, recipe: Recipe, *, image_size: int, workers: 
     if recipe.augmentation == "flip-crop":
         skipped = Skipped(len(files.training))
         images = decode(files.training, files.classes, image_size=image_size, skip=lambda err: skipped.add(str(err)))
-        return MemorySource(images, padding=recipe.crop_padding)
-    return FileSource(files, image_size=image_size, auto_augment=recipe.auto_augment, workers=workers)
+        return MemorySource(images, padding=recipe.crop_padding, device=device)
+    return FileSource(
+        files,
+        image_size=image_size,
+        auto_augment=recipe.auto_augment,
+        workers=workers,
+        pinned=device.type == "cuda",
+    )
 
 
 @final
@@ -184,28 +194,31 @@ class MemorySource(BatchSource):
     Args:
         images: The training images.
         padding: Greatest shift in pixels.
+        device: Where they are kept and augmented.
     """
 
-    def __init__(self, images: ImageSet, *, padding: int) -> None:
+    def __init__(self, images: ImageSet, *, padding: int, device: torch.device = CPU) -> None:
         self.preprocess = statistics(images)
         self._padding = padding
-        self._pixels = torch.from_numpy(images.pixels)
-        self._labels = torch.from_numpy(images.labels)
+        self._pixels = torch.from_numpy(images.pixels).to(device)
+        self._labels = torch.from_numpy(images.labels).to(device)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        mean = torch.tensor(self.preprocess.mean).view(3, 1, 1)
-        std = torch.tensor(self.preprocess.std).view(3, 1, 1)
+        device = self._pixels.device
+        mean = torch.tensor(self.preprocess.mean, device=device).view(3, 1, 1)
+        std = torch.tensor(self.preprocess.std, device=device).view(3, 1, 1)
         for request in requests:
-            images = (self._pixels[request.share].float() / 255.0 - mean) / std
+            share = request.share.to(device)
+            images = (self._pixels[share].float() / 255.0 - mean) / std
             generator = torch.Generator().manual_seed(request.seed)
             yield (
                 flip_and_crop(
                     images, padding=self._padding, generator=generator, rank=request.rank, world=request.world
                 ),
-                self._labels[request.share],
+                self._labels[share],
             )
 
 
@@ -221,13 +234,16 @@ class FileSource(BatchSource):
         image_size: Side of the crops.
         auto_augment: Whether to apply AutoAugment.
         workers: Processes that read; 0 reads in this one.
+        pinned: Whether batches are put where a GPU can fetch them while it computes.
 
     Raises:
         DataError: More than one file in a hundred of those that the statistics are taken from does not decode.
         MissingDependencyError: torchvision is not installed.
     """
 
-    def __init__(self, files: TrainFiles, *, image_size: int, auto_augment: bool, workers: int) -> None:
+    def __init__(
+        self, files: TrainFiles, *, image_size: int, auto_augment: bool, workers: int, pinned: bool = False
+    ) -> None:
         require("torchvision", extra="train", purpose="augmenting images from files")
         step = max(1, len(files.training) // _STATISTICS_IMAGES)
         some, self._skipped = files.training[::step], Skipped(len(files.training))
@@ -235,7 +251,7 @@ class FileSource(BatchSource):
         images = decode(some, files.classes, image_size=image_size, skip=lambda err: skipped.add(str(err)))
         self.preprocess = statistics(images)
         self._dataset = _Crops(files.training, self.preprocess, auto_augment=auto_augment)
-        self._workers = workers
+        self._workers, self._pinned = workers, pinned
         self._shards = _by_shard(files.training)
 
     def __len__(self) -> int:
@@ -257,6 +273,7 @@ class FileSource(BatchSource):
             batch_sampler=items,
             collate_fn=_collate,
             num_workers=self._workers,
+            pin_memory=self._pinned,
             multiprocessing_context=_clean_processes() if self._workers else None,
             worker_init_fn=_single_threaded,
         )

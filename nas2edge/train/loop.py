@@ -25,7 +25,7 @@ from nas2edge.files import atomic_path, write_text
 from nas2edge.space import SearchSpace
 from nas2edge.supernet.checkpoint import LoadedSupernet, save_supernet
 from nas2edge.supernet.elastic import Supernet
-from nas2edge.supernet.evaluate import Share, make_evaluator
+from nas2edge.supernet.evaluate import Share, SupernetEvaluator, make_evaluator
 from nas2edge.supernet.images import write_zip
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, supernet_info
 from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
@@ -70,6 +70,7 @@ def train(
     teacher: Teacher | None = None,
     predict: Predict | None = None,
     compile_ends: bool = False,
+    record_ends: bool = True,
     process: Process | None = None,
     checkpoint_s: float = 300.0,
     stop: Callable[[], bool] = lambda: False,
@@ -88,6 +89,7 @@ def train(
         teacher: A network to learn from instead of the largest sub-network.
         predict: Predicts accuracies, for recipes that choose the best or worst of some candidates.
         compile_ends: Whether PyTorch compiles the largest and the smallest sub-network.
+        record_ends: Whether these two are recorded and replayed as CUDA graphs, where there is a GPU.
         process: This process's part in a run of several.
         checkpoint_s: Seconds between checkpoints; there is one after every epoch besides.
         stop: Asked after every step; if true, a checkpoint is written and the run ends unfinished.
@@ -107,7 +109,9 @@ def train(
     """
     run = _Run(space, files, source, out, recipe, init, process or Process())
     backend = "inductor" if compile_ends else None
-    run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict, backend=backend)
+    # A normalisation over all processes talks to the others amid the network.
+    graphs = record_ends and run.process.device.type == "cuda" and not recipe.sync_batch_norm
+    run.strategy = make_strategy(run.model, recipe, teacher=teacher, predict=predict, backend=backend, record=graphs)
     while run.position.epoch < recipe.epochs:
         started = time.monotonic()
         losses = run.train_epoch(on_step, checkpoint_s=checkpoint_s, stop=stop)
@@ -152,6 +156,7 @@ class _Run:
             self.model.synchronise(partial(total, process=process))
         self.optimizer = make_optimizer(self.model, recipe)
         self.strategy = make_strategy(self.model, recipe)
+        self.evaluator: SupernetEvaluator | None = None
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -241,11 +246,16 @@ class _Run:
     def accuracies(self) -> dict[str, float]:
         """Returns the validation accuracies of the smallest and the largest; all processes share the work."""
         wait(self.process)  # for the weights file, which names the images
-        loaded = LoadedSupernet(model=self.model, info=supernet_info(str(self.out)))
-        sums = partial(total, process=self.process)
-        share = Share(rank=self.process.rank, world=self.process.world, total=sums)
-        evaluator, space = make_evaluator(loaded, share=share), self.model.space
-        smallest, largest = evaluator([space.smallest(), space.largest()])
+        if self.evaluator is None:
+            loaded = LoadedSupernet(model=self.model, info=supernet_info(str(self.out)))
+            sums = partial(total, process=self.process)
+            self.evaluator = make_evaluator(
+                loaded, share=Share(rank=self.process.rank, world=self.process.world, total=sums)
+            )
+        space = self.model.space
+        ends = dict.fromkeys((space.smallest(), space.largest()))
+        found = dict(zip(ends, self.evaluator(list(ends)), strict=True))
+        smallest, largest = found[space.smallest()], found[space.largest()]
         return {"accuracy_smallest": round(smallest, 2), "accuracy_largest": round(largest, 2)}
 
     def _requests(self) -> list[Request]:
@@ -266,7 +276,8 @@ class _Run:
 
     def _step(self, batch: Batch) -> StepLosses:
         recipe, process, position = self.recipe, self.process, self.position
-        images = batch[0].to(process.device, memory_format=torch.channels_last)
+        images = batch[0].to(process.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = batch[1].to(process.device, non_blocking=True)
         rate = learning_rate(recipe, step=position.epoch * self.steps + position.step, steps_per_epoch=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -274,9 +285,7 @@ class _Run:
         # A step's randomness depends on nothing but the seed and the position, so there is no state of it to save.
         torch.manual_seed(_seed(recipe.seed, position.epoch, position.step, process.rank))  # dropout, drop-connect
         rng = np.random.default_rng((recipe.seed, position.epoch, position.step))
-        losses = add_gradients(
-            self.model, images, batch[1].to(images.device), strategy=self.strategy, rng=rng, process=process
-        )
+        losses = add_gradients(self.model, images, labels, strategy=self.strategy, rng=rng, process=process)
         values = (losses.largest, losses.random, losses.smallest)
         if not np.isfinite([losses.largest, losses.smallest]).all():
             raise DivergedError(

@@ -21,6 +21,7 @@ from nas2edge.supernet.elastic import Network, Supernet
 from nas2edge.train.losses import AdaptiveAlpha, AlphaDivergence, HardLabels, KnowledgeDistillation, Loss
 from nas2edge.train.processes import ALONE, Process, average
 from nas2edge.train.recipe import Recipe
+from nas2edge.train.recorded import Recorder
 from nas2edge.train.sampling import Sampler, make_sampler
 
 Teacher = Callable[[Tensor], Tensor]
@@ -43,6 +44,7 @@ class Strategy:
         predict: Predicts accuracies, to choose candidates by; None to choose by their loss on the batch.
         compiled: Sub-networks that were compiled.
         mixed: Whether networks run in bfloat16 where that is safe (automatic mixed precision).
+        recorder: Records the largest and the smallest on a GPU; None where they cannot be.
     """
 
     sampler: Sampler
@@ -54,6 +56,7 @@ class Strategy:
     predict: Predict | None = None
     compiled: Mapping[SubnetConfig, Network] = field(default_factory=dict)
     mixed: bool = False
+    recorder: Recorder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ def make_strategy(
     teacher: Teacher | None = None,
     predict: Predict | None = None,
     backend: str | None = None,
+    record: bool = False,
 ) -> Strategy:
     """Returns the strategy that a recipe asks for.
 
@@ -85,6 +89,7 @@ def make_strategy(
         predict: Predicts accuracies.
         backend: Of `torch.compile`, for the largest and the smallest sub-network, which every step runs; None to
             compile nothing.
+        record: Whether to record these two as CUDA graphs.
     """
     labels = HardLabels(smoothing=recipe.label_smoothing)
     losses: dict[str, Loss] = {
@@ -103,6 +108,7 @@ def make_strategy(
         predict=predict,
         compiled=_compile_ends(model, backend) if backend else {},
         mixed=recipe.precision == "bfloat16",
+        recorder=Recorder(model) if record else None,
     )
 
 
@@ -131,32 +137,45 @@ def add_gradients(
         process: This process's part in a run of several.
     """
 
-    def run(subnet: SubnetConfig, **rates: float) -> Tensor:
+    def run(subnet: SubnetConfig, images: Tensor, **rates: float) -> Tensor:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=strategy.mixed):
             network: Network = strategy.compiled.get(subnet, partial(model, subnet=subnet))
             return network(images, **rates).to(images.dtype)
 
+    def learn(subnet: SubnetConfig, loss: Loss, *inputs: Tensor, every_step: bool, **rates: float) -> list[Tensor]:
+        """Adds a sub-network's gradients; the inputs are images, labels and perhaps a target."""
+
+        def once(images: Tensor, labels: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            logits = run(subnet, images, **rates)
+            value = loss(logits, logits.detach() if target is None else target, labels).mean()
+            torch.autograd.backward(value)
+            return logits.detach(), value.detach()
+
+        if every_step and strategy.recorder is not None:
+            return list(strategy.recorder(subnet, once, *inputs))
+        return list(once(*inputs))
+
+    if strategy.recorder is not None:
+        strategy.recorder.begin()
     space = model.space
-    logits = run(space.largest(), dropout=strategy.dropout, drop_connect=strategy.drop_connect)
-    target = logits.detach() if strategy.teacher is None else strategy.teacher(images).detach()
-    largest = _backward(strategy.largest(logits, target, labels))
+    logits, largest = learn(
+        space.largest(), strategy.largest, images, labels, every_step=True,
+        dropout=strategy.dropout, drop_connect=strategy.drop_connect,
+    )  # fmt: skip
     if space.size == 1:
-        return StepLosses(largest=largest, random=math.nan, smallest=largest)
+        return StepLosses(largest=float(largest), random=math.nan, smallest=float(largest))
+    target = logits if strategy.teacher is None else strategy.teacher(images).detach()
 
     def score(subnet: SubnetConfig) -> float:
         if strategy.predict is not None:
             return -strategy.predict(subnet)
         with torch.no_grad():
-            return average(F.cross_entropy(run(subnet), labels), process)
+            return average(F.cross_entropy(run(subnet, images), labels), process)
 
-    between = []
+    values = [largest]
     for subnet in strategy.sampler.draw(rng, score):
-        between.append(_backward(strategy.others(run(subnet), target, labels)))
-    smallest = _backward(strategy.others(run(space.smallest()), target, labels))
-    return StepLosses(largest=largest, random=sum(between) / len(between) if between else math.nan, smallest=smallest)
-
-
-def _backward(losses: Tensor) -> float:
-    loss = losses.mean()
-    torch.autograd.backward(loss)
-    return float(loss.detach())
+        values.append(learn(subnet, strategy.others, images, labels, target, every_step=False)[1])
+    values.append(learn(space.smallest(), strategy.others, images, labels, target, every_step=True)[1])
+    # Asked for once, after all of it was started: a GPU would be waited for each time.
+    first, *between, last = torch.stack(values).tolist()
+    return StepLosses(largest=first, random=sum(between) / len(between) if between else math.nan, smallest=last)
