@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from nas2edge.costs import count_macs
 from nas2edge.device import Device
 from nas2edge.latency.borders import Shape, shape_after, shape_before
-from nas2edge.latency.protocol import Item, Timed
+from nas2edge.latency.guard import Timed
+from nas2edge.latency.protocol import Item
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
 from nas2edge.plan import LayerSpec
 
@@ -74,5 +75,5 @@ class FakeMachine:
 
 
 def steady_memory(cache_mb: float | None) -> Timed:
-    """A copy in memory that always takes a millisecond, in place of `nas2edge.latency.protocol.memory_copy`."""
+    """A copy in memory that always takes a millisecond, in place of `nas2edge.latency.guard.memory_copy`."""
     return lambda n: (n * 1e-3, n * 1e-3)

@@ -1,14 +1,17 @@
 """Items that are measured each in a process of its own: what comes back, and what is said when the process fails."""
 
+import multiprocessing
 import os
 from pathlib import Path
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
 
 from nas2edge.errors import InputError, RuntimeFailedError
 from nas2edge.latency.fresh import FreshProcesses
-from nas2edge.latency.protocol import Guard, Isolating, Item, Options, Samples, Timed, measure
+from nas2edge.latency.guard import Guard, Timed, make_look
+from nas2edge.latency.protocol import Isolating, Item, Options, Samples, measure
 from nas2edge.latency.target import Target, make_prepare
 
 QUICK = Options(time_per_row_s=0.02, warmup_s=0.002, repairs=0, retries=0)
@@ -29,6 +32,15 @@ def _die(item: Item, rng: np.random.Generator) -> Timed:
     os._exit(7)
 
 
+def _die_later(item: Item, rng: np.random.Generator) -> Timed:
+    ends = perf_counter() + 0.5
+    return lambda n: (n * 1e-3, n * 1e-3) if perf_counter() < ends else os._exit(7)
+
+
+def _steady_alone(item: Item, rng: np.random.Generator) -> Timed:
+    return lambda n: (n * 1e-3, n * 1e-3)
+
+
 def _prepare(build) -> FreshProcesses:
     return FreshProcesses(build, rng=np.random.default_rng(0), preload=[])
 
@@ -37,9 +49,12 @@ def test_every_visit_has_a_process_and_weights_of_its_own(tmp_path: Path) -> Non
     item = Item(id=str(tmp_path / "pids"), layers=())
     prepare = _prepare(_steady)
 
-    samples = [prepare.sample(item, seconds=0.01, options=QUICK) for _ in range(2)]
+    samples = []
+    for _ in range(2):
+        with prepare.sampling(item, options=QUICK) as sample:
+            samples += [sample(0.01), sample(0.002)]
 
-    assert samples == [Samples(1, (1e-3,) * 10, (1e-3,) * 10)] * 2
+    assert samples == [Samples(1, (1e-3,) * 10, (1e-3,) * 10), Samples(1, (1e-3,) * 2, (1e-3,) * 2)] * 2
     lines = [line.split() for line in Path(item.id).read_text().splitlines()]
     assert len({pid for pid, _ in lines} | {str(os.getpid())}) == 3
     assert len({weights for _, weights in lines}) == 2
@@ -50,7 +65,7 @@ def test_the_protocol_measures_there(tmp_path: Path) -> None:
     assert isinstance(prepare, Isolating)
 
     found = measure(
-        [item], prepare=prepare, guard=Guard(lambda n: (n * 1e-4, n * 1e-4)), options=QUICK,
+        [item], prepare=prepare, guard=Guard(make_look(lambda n: (n * 1e-4, n * 1e-4))), options=QUICK,
         rng=np.random.default_rng(0), visits={}, save=lambda _: None, progress=lambda *_: None,
     )  # fmt: skip
 
@@ -69,13 +84,36 @@ def test_called_it_builds_in_this_process(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_built_says_why() -> None:
-    with pytest.raises(RuntimeFailedError, match="a block has no such thing"):
-        _prepare(_refuse).sample(Item(id="a block", layers=()), seconds=0.01, options=QUICK)
+    with (
+        pytest.raises(RuntimeFailedError, match="a block has no such thing"),
+        _prepare(_refuse).sampling(Item(id="a block", layers=()), options=QUICK),
+    ):
+        raise AssertionError("nothing to sample")
 
 
 def test_a_process_that_dies_is_named() -> None:
-    with pytest.raises(RuntimeFailedError, match="that measured a block ended with exit code 7 before it was done"):
-        _prepare(_die).sample(Item(id="a block", layers=()), seconds=0.01, options=QUICK)
+    with (
+        pytest.raises(RuntimeFailedError, match="that measured a block ended with exit code 7 before it was done"),
+        _prepare(_die).sampling(Item(id="a block", layers=()), options=QUICK),
+    ):
+        raise AssertionError("nothing to sample")
+
+
+def test_a_process_that_dies_amid_the_sampling_is_named() -> None:
+    with (
+        pytest.raises(RuntimeFailedError, match="that measured a block ended with exit code 7 before it was done"),
+        _prepare(_die_later).sampling(Item(id="a block", layers=()), options=QUICK) as sample,
+    ):
+        sample(0.01)
+        sleep(0.6)
+        sample(0.01)
+
+
+def test_what_goes_wrong_in_between_leaves_no_process() -> None:
+    with pytest.raises(ZeroDivisionError), _prepare(_steady_alone).sampling(Item(id="a", layers=()), options=QUICK):
+        raise ZeroDivisionError
+
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -84,7 +122,8 @@ def test_a_runtime_executes_there(runtime: str) -> None:
         pytest.importorskip("openvino")
     prepare = make_prepare(Target(runtime=runtime), rng=np.random.default_rng(0))
 
-    samples = prepare.sample(Item(id="a border", layers=(), border=(16, 24)), seconds=0.005, options=QUICK)
+    with prepare.sampling(Item(id="a border", layers=(), border=(16, 24)), options=QUICK) as sample:
+        samples = sample(0.005)
 
     assert samples.runs >= 1
     assert sum(samples.seconds) * samples.runs >= 0.005

@@ -1,10 +1,12 @@
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from nas2edge import unique_layers
-from nas2edge.latency.protocol import Floor, Guard, Item, Options, Visit, Visits, measure, memory_ms, summarise
+from nas2edge.latency.guard import Floor, Guard, make_look
+from nas2edge.latency.protocol import Item, Options, Visit, Visits, measure, memory_ms, summarise
 from tests.latency_fakes import FakeMachine, layer_ms
 from tests.search_spaces import small_space
 
@@ -47,7 +49,7 @@ class Disturbed:
 
 
 def run(device, *, reference=None, visits=None, options=QUICK, save=lambda visits: None):
-    return measure(ITEMS, prepare=device.prepare, guard=Guard(reference or Reference()), options=options,
+    return measure(ITEMS, prepare=device.prepare, guard=Guard(make_look(reference or Reference())), options=options,
                    rng=np.random.default_rng(0), visits={} if visits is None else visits, save=save,
                    progress=lambda done, planned: None)  # fmt: skip
 
@@ -73,7 +75,7 @@ def test_short_items_run_many_times_within_a_sample():
         calls.append(n)
         return n * 1.5e-6, n * 1.5e-6
 
-    measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(Reference()), options=QUICK,
+    measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(make_look(Reference())), options=QUICK,
             rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
             progress=lambda done, planned: None)  # fmt: skip
 
@@ -111,7 +113,7 @@ def test_samples_that_shared_the_core_are_dropped():
         preempted = next(calls) % 3 == 0
         return (n * 3e-4, n * 1e-4) if preempted else (n * 1e-4, n * 1e-4)
 
-    found = measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(Reference()), options=QUICK,
+    found = measure(ITEMS[:1], prepare=lambda item: timed, guard=Guard(make_look(Reference())), options=QUICK,
                     rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
                     progress=lambda done, planned: None)  # fmt: skip
 
@@ -121,7 +123,7 @@ def test_samples_that_shared_the_core_are_dropped():
 
 
 def test_items_that_never_have_the_core_alone_count_as_disturbed():
-    found = measure(ITEMS[:1], prepare=lambda item: lambda n: (n * 2e-4, n * 1e-4), guard=Guard(Reference()),
+    found = measure(ITEMS[:1], prepare=lambda item: lambda n: (n * 2e-4, n * 1e-4), guard=Guard(make_look(Reference())),
                     options=QUICK, rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
                     progress=lambda done, planned: None)  # fmt: skip
 
@@ -197,8 +199,8 @@ def test_items_that_need_memory_are_measured_again_while_others_use_it():
         return seconds, seconds
 
     (item,) = [replace(ITEMS[0], streams=True)]
-    found = measure([item], prepare=FakeMachine().prepare, guard=Guard(Reference(), memory=memory), options=QUICK,
-                    rng=np.random.default_rng(0), visits=visits, save=lambda visits: None,
+    found = measure([item], prepare=FakeMachine().prepare, guard=Guard(make_look(Reference()), memory=memory),
+                    options=QUICK, rng=np.random.default_rng(0), visits=visits, save=lambda visits: None,
                     progress=lambda done, planned: None)  # fmt: skip
 
     assert [visit.memory for visit in visits[item.id]] == [1.0, 1.0]
@@ -211,7 +213,7 @@ def test_items_that_need_memory_are_measured_again_while_others_use_it():
 def test_no_visit_starts_after_the_deadline():
     machine = FakeMachine()
 
-    found = measure(ITEMS, prepare=machine.prepare, guard=Guard(Reference()), options=QUICK,
+    found = measure(ITEMS, prepare=machine.prepare, guard=Guard(make_look(Reference())), options=QUICK,
                     rng=np.random.default_rng(0), visits={}, save=lambda visits: None,
                     progress=lambda done, planned: None, deadline=lambda: len(machine.built) >= 4)  # fmt: skip
 
@@ -221,25 +223,59 @@ def test_no_visit_starts_after_the_deadline():
 
 def test_a_visit_waits_for_seconds_until_a_neighbour_is_done():
     reference = Reference()
-    guard = Guard(reference)
+    guard = Guard(make_look(reference))
     reference.busy_for(3.0)
 
-    assert guard.settle(0.03) == pytest.approx(0.1)
+    assert guard.settle(0.103) == pytest.approx(0.1)
     assert reference.spent == pytest.approx(3.0, rel=0.05)
 
 
 def test_a_machine_that_is_never_quiet_is_waited_for_less_and_less():
     reference, waits = Reference(), []
-    guard = Guard(reference)
+    guard = Guard(make_look(reference))
 
     for _ in range(8):
         reference.busy_for(1000.0)
-        assert guard.settle(0.03) == pytest.approx(0.15)
+        assert guard.settle(0.103) == pytest.approx(0.15)
         waits.append(reference.spent)
     reference.busy_for(0.0)
-    guard.settle(0.03)
+    guard.settle(0.103)
     reference.busy_for(1000.0)
-    guard.settle(0.03)
+    guard.settle(0.103)
 
     assert waits == pytest.approx([5.0, 2.5, 1.25, 0.625, 0.3125, 0.15625, 0.1, 0.1], rel=0.1)
     assert reference.spent == pytest.approx(5.0, rel=0.05)
+
+
+@dataclass
+class SharedMachine:
+    """Its reference and its item are slower by half between two moments of its clock."""
+
+    busy: tuple[float, float] = (math.inf, math.inf)
+    now: float = 0.0
+
+    def timed(self, once):
+        def run(n):
+            seconds = n * once * (1.5 if self.busy[0] <= self.now < self.busy[1] else 1.0)
+            self.now += seconds
+            return seconds, seconds
+
+        return run
+
+
+@pytest.mark.parametrize("lasts", [0.03, 3.0])
+def test_slices_that_were_disturbed_do_not_count(lasts):
+    machine, visits = SharedMachine(), {}
+    guard = Guard(make_look(machine.timed(1e-4)))
+    machine.busy = (machine.now + 0.1, machine.now + 0.1 + lasts)
+
+    found = measure(ITEMS[:1], prepare=lambda item: machine.timed(1e-3), guard=guard,
+                    options=Options(time_per_row_s=0.2, sessions=1, retries=0, repairs=0),
+                    rng=np.random.default_rng(0), visits=visits, save=lambda visits: None,
+                    progress=lambda done, planned: None)  # fmt: skip
+
+    (visit,) = visits[ITEMS[0].id]
+    assert machine.now > machine.busy[1]
+    assert (visit.min, visit.p50, visit.p90, visit.n) == pytest.approx((1.0, 1.0, 1.0, 200))
+    assert visit.reference == pytest.approx(0.1)
+    assert found[ITEMS[0].id].p50 == pytest.approx(1.0)

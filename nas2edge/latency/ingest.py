@@ -19,11 +19,12 @@ import numpy as np
 from nas2edge.device import Device
 from nas2edge.errors import FormatError
 from nas2edge.latency.fill import fill_rows
+from nas2edge.latency.guard import Floor
 from nas2edge.latency.items import border_id, rows_from, shapes_of
 from nas2edge.latency.measure import Request, calibrate
 from nas2edge.latency.pack import FORMAT, VERSION, packed_items
 from nas2edge.latency.pack_script import whole_seconds
-from nas2edge.latency.protocol import Floor, Options, Visit, summarise
+from nas2edge.latency.protocol import Options, Visit, summarise
 from nas2edge.latency.roofline import MIN_ROWS
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
 from nas2edge.latency.tools import TOOLS, Tool, ToolTimes

@@ -23,18 +23,18 @@ from nas2edge._version import __version__
 from nas2edge.costs import count_params
 from nas2edge.device import Device
 from nas2edge.latency.calibrate import fit_calibration, validate
+from nas2edge.latency.guard import Guard, make_look, memory_copy
 from nas2edge.latency.items import Net, block_items, border_items, draw_nets, rows_from, unique_blocks
 from nas2edge.latency.machine import Machine, read_machine
 from nas2edge.latency.partial import resume, saver
 from nas2edge.latency.protocol import (
-    Guard,
+    Isolating,
     Item,
     Measurement,
     Options,
     Prepare,
     Visits,
     measure,
-    memory_copy,
     memory_ms,
 )
 from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, Validation, count_launches
@@ -261,7 +261,9 @@ def measure_saved(
 def guard_for(items: Sequence[Item], *, prepare: Prepare, cache_mb: float | None, visits: Visits) -> Guard:
     """Returns the drift guard for items; it times the memory if one of them needs much of it."""
     memory = memory_copy(cache_mb) if any(item.streams for item in items) else None
-    return Guard(prepare(REFERENCE), memory=memory, visits=visits)
+    seen = ((visit.reference, visit.memory) for entries in visits.values() for visit in entries)
+    look = prepare.reference(REFERENCE) if isinstance(prepare, Isolating) else make_look(prepare(REFERENCE))
+    return Guard(look, memory=memory, seen=seen)
 
 
 def partial_context(request: Request, device: Device) -> dict[str, Any]:

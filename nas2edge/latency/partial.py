@@ -13,7 +13,7 @@ from nas2edge.latency.protocol import Visits, visits_from_dict
 
 logger = logging.getLogger(__name__)
 
-FORMAT, VERSION = "nas2edge.latency_partial", 3
+FORMAT, VERSION = "nas2edge.latency_partial", 4
 
 
 def partial_path(out: Path) -> Path:

@@ -1,12 +1,13 @@
 """The measurement protocol, apart from any runtime: order, warm-up, repetition, drift guard, repair, resumption.
 
 Every *item* (a block, a border, or a whole network) is visited in each of two sessions, each in an order of its own.
-Just before and just after a visit a reference block is timed: if that is slower than its floor by more than the drift
-limit, the machine was disturbed, and the item is visited again. A block that stays in the cache says nothing of the
-memory, which other cores use too; so around items that need much of it a copy from memory to memory is timed as well.
-Samples during which another process had the core (their CPU time is short of the time that passed) are dropped; a visit
-that has too few others counts as disturbed too. After the sessions, items whose quiet visits disagree are visited
-again. All repetition is bounded; what stays disturbed is kept with a wider error.
+A visit is timed in slices of some hundredths of a second. Before and after each a reference block is timed: if that is
+slower than its floor by more than the drift limit, the machine was disturbed, the slice does not count, and the next
+one waits for the disturbance to pass. A block that stays in the cache says nothing of the memory, which other cores use
+too; so around items that need much of it a copy from memory to memory is timed as well. Samples during which another
+process had the core (their CPU time is short of the time that passed) are dropped. A visit that has too few others, or
+too few slices that count, is made again. After the sessions, items whose quiet visits disagree are visited again. All
+repetition is bounded; what stays disturbed is kept with a wider error.
 
 A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits. An item that needs much
 memory also depends on where its session's memory lies, which differs by some percent from session to session and is
@@ -17,28 +18,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from time import perf_counter, thread_time
-from typing import Any, Protocol, final, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from nas2edge.latency.guard import Floor, Guard, Look, Timed, warm_up
 from nas2edge.plan import LayerSpec
-
-Timed = Callable[[int], tuple[float, float]]
-"""Executes its item so many times in a row; returns the seconds that passed, and those that the core worked for it
-(the same number where that is unknown)."""
 
 Prepare = Callable[["Item"], Timed]
 """Builds an item for execution. One that is `Isolating` also samples it in a process of its own."""
 
-_FLOOR_PERCENTILE = 5.0
-_REFERENCE_SAMPLES, _MEMORY_SAMPLES = 7, 3
-_REFERENCE_WARMUP_S = 2e-3  # the process of a visit leaves cold caches behind
-_SETTLE_S, _GIVEN_UP_S = 5.0, 0.1
-_LEAST_COPY_MB = 16.0
-_PATIENCE = 4.0  # times its budget that a visit waits for samples that had the core alone, if these fit in
+_SLICES = 5
+_REWARM_S = 2e-3
+_PATIENCE = 4.0  # times its budget that a visit goes on for slices that nothing disturbed
 _MIN_REL_SIGMA = 0.005
 
 
@@ -111,13 +107,19 @@ class Samples:
     alone: tuple[float, ...]
 
 
+Sample = Callable[[float], Samples]
+"""Times an item for so many seconds; what it returns adds up to as much or a little more."""
+
+
 @runtime_checkable
 class Isolating(Protocol):
-    """Builds items, and samples each in a process of its own."""
+    """Builds items, and executes each in a process of its own, which stands still meanwhile between its turns."""
 
     def __call__(self, item: Item) -> Timed: ...
 
-    def sample(self, item: Item, *, seconds: float, options: Options) -> Samples: ...
+    def reference(self, item: Item) -> Look: ...
+
+    def sampling(self, item: Item, *, options: Options) -> AbstractContextManager[Sample]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ class Visit:
 
     Args:
         n: Runs that were timed.
-        reference: The slower of the reference's times before and after.
+        reference: The slowest of the reference's times around what was kept of it.
         alone: Whether no other process had the core during the samples.
         memory: The slower of the times of the copy in memory before and after; 0 if it was not timed.
         rounding: Error of p50 by the digits that a tool prints.
@@ -172,92 +174,6 @@ class Measurement:
 
 
 Visits = dict[str, list[Visit]]
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """Times of the references on a quiet machine, in milliseconds.
-
-    Args:
-        reference: Of the reference block.
-        memory: Of the copy in memory; infinite if it was never timed.
-    """
-
-    reference: float
-    memory: float = math.inf
-
-
-@final
-class Guard:
-    """Times the references and remembers their floors.
-
-    Args:
-        reference: The reference block.
-        memory: The copy in memory; None leaves it out.
-        visits: Visits of a measurement that is resumed.
-    """
-
-    def __init__(self, reference: Timed, *, memory: Timed | None = None, visits: Visits | None = None) -> None:
-        earlier = [visit for entries in (visits or {}).values() for visit in entries]
-        self._reference, self._memory = reference, memory
-        self._seen = [visit.reference for visit in earlier]
-        self._seen_memory = [visit.memory for visit in earlier if visit.memory]
-        self._settle_s = _SETTLE_S
-        self._runs = max(1, math.ceil(1e-4 / max(min(reference(1)[0] for _ in range(20)), 1e-9)))
-        for _ in range(20):
-            self.check()
-
-    def check(self) -> float:
-        """Times the reference now; returns milliseconds."""
-        self._seen.append(self._time())
-        return self._seen[-1]
-
-    def settle(self, drift_limit: float) -> float:
-        """Waits for a disturbance to pass, for a while at most; returns the reference's time then.
-
-        On a shared host others have the core, or half of it, or the way between two cores, for a tenth of a second to
-        some seconds. What outlasts the wait halves the next one, down to a tenth of a second: a machine that is never
-        quiet is not waited for again and again.
-        """
-        limit, waited, found = self.floor.reference * (1.0 + drift_limit), 0.0, math.inf
-        while found > limit and waited <= self._settle_s:
-            found = self._time()
-            waited += _REFERENCE_WARMUP_S + _REFERENCE_SAMPLES * self._runs * found / 1e3
-        self._settle_s = _SETTLE_S if found <= limit else max(_GIVEN_UP_S, self._settle_s / 2)
-        self._seen.append(found)
-        return found
-
-    def _time(self) -> float:
-        _warm_up(self._reference, seconds=_REFERENCE_WARMUP_S)
-        samples = [self._reference(self._runs)[0] / self._runs for _ in range(_REFERENCE_SAMPLES)]
-        return float(np.median(samples)) * 1e3
-
-    def check_memory(self) -> float:
-        """Times the copy in memory now; returns milliseconds, 0 if there is none."""
-        if self._memory is None:
-            return 0.0
-        self._seen_memory.append(float(np.median([self._memory(1)[0] for _ in range(_MEMORY_SAMPLES)])) * 1e3)
-        return self._seen_memory[-1]
-
-    @property
-    def floor(self) -> Floor:
-        """The references' times on a quiet machine: a low percentile of all that were seen."""
-        memory = float(np.percentile(self._seen_memory, _FLOOR_PERCENTILE)) if self._seen_memory else math.inf
-        return Floor(float(np.percentile(self._seen, _FLOOR_PERCENTILE)), memory)
-
-
-def memory_copy(cache_mb: float | None) -> Timed:
-    """Returns a copy between two arrays that no last-level cache holds."""
-    size = int(max(_LEAST_COPY_MB, cache_mb or 0.0) * 1e6)
-    source, target = np.ones(size, dtype=np.uint8), np.zeros(size, dtype=np.uint8)
-
-    def timed(n: int) -> tuple[float, float]:
-        worked, start = thread_time(), perf_counter()
-        for _ in range(n):
-            np.copyto(target, source)
-        return perf_counter() - start, thread_time() - worked
-
-    return timed
 
 
 def measure(
@@ -366,9 +282,10 @@ def _pass(
         if deadline():
             break
         item = items[index]
-        sample = _sampler(item, prepare=prepare, options=options)
+        sampling = _sampling(item, prepare=prepare, options=options)
         for _ in range(1 + options.retries):
-            visit = _visit(item, sample, guard=guard, options=options)
+            with sampling() as sample:
+                visit = _visit(item, sample, guard=guard, options=options)
             visits.setdefault(item.id, []).append(visit)
             if _is_quiet(visit, floor=guard.floor, options=options):
                 break
@@ -377,59 +294,78 @@ def _pass(
         progress(done, len(items))
 
 
-def _sampler(item: Item, *, prepare: Prepare, options: Options) -> Callable[[], Samples]:
-    seconds = options.time_per_row_s * item.share / options.sessions
+def _sampling(item: Item, *, prepare: Prepare, options: Options) -> Callable[[], AbstractContextManager[Sample]]:
     if isinstance(prepare, Isolating):
-        isolating = prepare
-        return lambda: isolating.sample(item, seconds=seconds, options=options)
+        return partial(prepare.sampling, item, options=options)
     timed = prepare(item)
-    return lambda: take_samples(timed, seconds=seconds, options=options)
+    return lambda: nullcontext(make_sample(timed, options=options))
 
 
-def _visit(item: Item, sample: Callable[[], Samples], *, guard: Guard, options: Options) -> Visit:
+def _visit(item: Item, sample: Sample, *, guard: Guard, options: Options) -> Visit:
     memory = guard.check_memory() if item.streams else 0.0
-    before = guard.settle(options.drift_limit)
-    samples = sample()
-    enough = len(samples.alone) >= options.min_samples
-    ms = np.array(samples.alone if enough else samples.seconds) * 1e3
+    reference, slices = _take_slices(sample, options.time_per_row_s * item.share / options.sessions, guard, options)
+    alone = [seconds for each in slices for seconds in each.alone]
+    enough = len(alone) >= options.min_samples
+    ms = np.array(alone if enough else [seconds for each in slices for seconds in each.seconds]) * 1e3
     p10, p50, p90 = _percentiles(ms)
     return Visit(
-        n=samples.runs * len(ms),
+        n=slices[0].runs * len(ms),
         min=float(ms.min()),
         p10=p10,
         p50=p50,
         p90=p90,
         std=float(ms.std()),
-        reference=max(before, guard.check()),
+        reference=reference,
         alone=enough,
         memory=max(memory, guard.check_memory()) if item.streams else 0.0,
     )
 
 
-def take_samples(timed: Timed, *, seconds: float, options: Options) -> Samples:
-    """Warms an item up, then times it for so many seconds, and longer as long as too few samples had the core alone."""
-    once = _warm_up(timed, seconds=options.warmup_s)
+def _take_slices(sample: Sample, seconds: float, guard: Guard, options: Options) -> tuple[float, list[Samples]]:
+    """Returns the slices that count, all of them if too few do, and the slowest reference around them."""
+    limit = guard.floor.reference * (1.0 + options.drift_limit)
+    taken: list[tuple[float, Samples]] = []
+    first = before = guard.settle(limit)
+    while True:
+        samples = sample(seconds / _SLICES)
+        after = guard.check()
+        taken.append((max(before, after), samples))
+        kept = [entry for entry in taken if entry[0] <= limit]
+        enough = _spent(kept) >= seconds and sum(len(each.alone) for _, each in kept) >= options.min_samples
+        most = max(_PATIENCE * seconds, 2 * options.min_samples * min(samples.seconds) * samples.runs)
+        if enough or _spent(taken) >= most:
+            guard.note(first)  # two a visit, however long it was disturbed
+            guard.note(after)
+            chosen = kept if enough else taken
+            return max(slowest for slowest, _ in chosen), [each for _, each in chosen]
+        before = after if after <= limit else guard.settle(limit)
+
+
+def _spent(slices: Sequence[tuple[float, Samples]]) -> float:
+    return sum(each.runs * sum(each.seconds) for _, each in slices)
+
+
+def make_sample(timed: Timed, *, options: Options) -> Sample:
+    """Warms an item up; returns what times it, after a few more runs that are not timed."""
+    once = warm_up(timed, seconds=options.warmup_s)
     runs = max(1, math.ceil(options.sample_s / once))
-    samples: list[float] = []
-    alone: list[float] = []
-    spent = 0.0
-    patience = max(_PATIENCE * seconds, 2 * options.min_samples * runs * once)
-    while spent < seconds or (len(alone) < options.min_samples and spent < patience):
-        elapsed, worked = timed(runs)
-        samples.append(elapsed / runs)
-        if worked >= elapsed * (1.0 - options.preempted_limit):
-            alone.append(elapsed / runs)
-        spent += elapsed
-    return Samples(runs, tuple(samples), tuple(alone))
+    untimed = max(1, round(_REWARM_S / (runs * once)))
 
+    def sample(seconds: float) -> Samples:
+        for _ in range(untimed):
+            timed(runs)
+        samples: list[float] = []
+        alone: list[float] = []
+        spent = 0.0
+        while spent < seconds:
+            elapsed, worked = timed(runs)
+            samples.append(elapsed / runs)
+            if worked >= elapsed * (1.0 - options.preempted_limit):
+                alone.append(elapsed / runs)
+            spent += elapsed
+        return Samples(runs, tuple(samples), tuple(alone))
 
-def _warm_up(timed: Timed, *, seconds: float) -> float:
-    """Runs an item for a while; returns the seconds of its fastest run."""
-    fastest, spent, runs = math.inf, 0.0, 0
-    while spent < seconds or runs < 2:
-        elapsed = max(timed(1)[0], 1e-9)
-        fastest, spent, runs = min(fastest, elapsed), spent + elapsed, runs + 1
-    return fastest
+    return sample
 
 
 def _percentiles(ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:

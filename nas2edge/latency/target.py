@@ -21,9 +21,10 @@ from nas2edge.device import Device
 from nas2edge.errors import InputError
 from nas2edge.latency.borders import border_model, bordered_model
 from nas2edge.latency.fresh import FreshProcesses
+from nas2edge.latency.guard import Timed
 from nas2edge.latency.machine import Machine
 from nas2edge.latency.ncnn_model import ncnn_border, ncnn_model
-from nas2edge.latency.protocol import Item, Timed
+from nas2edge.latency.protocol import Item
 from nas2edge.optional import require
 
 if TYPE_CHECKING:

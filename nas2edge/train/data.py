@@ -7,12 +7,9 @@ are needed, by worker processes (`FileSource`). Which it is, the recipe says ("a
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, final
 
@@ -21,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nas2edge.cores import clean_processes
 from nas2edge.errors import DataError
 from nas2edge.optional import require
 from nas2edge.supernet.images import ImageFile, ImageSet, decode, has_split, list_images, open_image, split_off
@@ -274,7 +272,7 @@ class FileSource(BatchSource):
             collate_fn=_collate,
             num_workers=self._workers,
             pin_memory=self._pinned,
-            multiprocessing_context=_clean_processes() if self._workers else None,
+            multiprocessing_context=clean_processes([__name__]) if self._workers else None,
             worker_init_fn=_single_threaded,
         )
         made: _Made
@@ -343,16 +341,6 @@ def statistics(images: ImageSet) -> Preprocess:
     r, g, b = (round(float(value), 4) for value in mean)
     sr, sg, sb = (round(max(float(value), 1e-3), 4) for value in std)
     return Preprocess(image_size=images.pixels.shape[-1], mean=(r, g, b), std=(sr, sg, sb))
-
-
-@lru_cache(maxsize=1)
-def _clean_processes() -> BaseContext:
-    """Returns how to start workers: not as copies of this process, whose threads may hold locks or be amid a call."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def _single_threaded(worker: int) -> None:
