@@ -13,6 +13,7 @@ from nas2edge.cli import main
 from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError, InputError
 from nas2edge.latency import read_table, write_table
+from nas2edge.latency.calibrate import validate
 from nas2edge.latency.measure import MEMORY
 from nas2edge.latency.protocol import Options
 from nas2edge.latency.validation import (
@@ -27,6 +28,7 @@ from nas2edge.latency.validation import (
 )
 from nas2edge.report.scatter import Point, scatter_png
 from tests.latency_fakes import DEVICE, FakeMachine, measured_table, steady_memory
+from tests.search_spaces import small_space
 
 TINY = load_space("tiny")
 TABLE = replace(measured_table(unique_layers(TINY)), device=replace(DEVICE, runtime="ONNX Runtime", threads=1))
@@ -101,12 +103,12 @@ def test_interrupted_validations_go_on(tmp_path):
             raise KeyboardInterrupt
 
     def run(machine, request, progress=lambda done, planned: None):
-        return validate_table(TABLE, TINY, request, prepare=machine.prepare, rng=np.random.default_rng(0),
+        return validate_table(TABLE, [TINY], request, prepare=machine.prepare, rng=np.random.default_rng(0),
                               progress=progress)  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):
         run(killed, request, kill)
-    _, report = run(resumed, request)
+    _, (report,) = run(resumed, request)
 
     assert len(resumed.built) == 1 + 2 * 60 - 25  # the reference; saved every 25
     assert report.summary.nets == 60
@@ -119,13 +121,30 @@ def test_interrupted_validations_go_on(tmp_path):
 def test_calibrations_are_fitted_to_some_networks_and_judged_by_others():
     request = ValidationRequest(nets=50, options=QUICK, calibrate=True)
 
-    table, report = validate_table(TABLE, TINY, request, prepare=FakeMachine().prepare, rng=np.random.default_rng(0))
+    table, (report,) = validate_table(TABLE, [TINY], request, prepare=FakeMachine().prepare,
+                                      rng=np.random.default_rng(0))  # fmt: skip
 
     assert TABLE.calibration.nets == 0
     assert (table.calibration.nets, report.summary.nets) == (20, 30)
     assert table.calibration.overhead_ms == pytest.approx(0.003, rel=0.01)
     assert report.summary.mape < 0.01
     assert report.digest == table.digest != TABLE.digest
+
+
+def test_networks_of_several_spaces_calibrate_together():
+    other = small_space()
+    table = replace(measured_table([*unique_layers(TINY), *unique_layers(other)]), device=TABLE.device)
+    request = ValidationRequest(nets=20, options=QUICK, calibrate=True)
+    machine = FakeMachine()
+
+    table, reports = validate_table(table, [TINY, other], request, prepare=machine.prepare,
+                                    rng=np.random.default_rng(0))  # fmt: skip
+
+    assert table.calibration.nets == 16
+    assert [(report.space, report.summary.nets) for report in reports] == [("tiny", 12), (other.name, 12)]
+    assert {report.digest for report in reports} == {table.digest}
+    order = [item.id.split()[0] for item in machine.built[1:]]
+    assert order != sorted(order) and order != sorted(order, reverse=True)
 
 
 @pytest.fixture
@@ -153,12 +172,32 @@ def test_the_command_writes_report_and_plot_and_updates_the_table(folder):
     assert "Kendall tau" in result.stderr
 
 
+def test_the_command_reports_on_every_space(folder):
+    pytest.importorskip("matplotlib")
+    rows = measured_table([*unique_layers(TINY), *unique_layers(small_space())]).rows
+    old = validate("tiny", [1.0, 2.0], [1.0, 2.1])
+    write_table(folder / "toy.json", replace(TABLE, rows=rows, validation=(old, replace(old, space="small"))))
+    (folder / "small.json").write_text(json.dumps(small_space().to_dict()))
+    command = ["tables", "validate", "toy.json", "--space", "tiny", "--space", "small.json", "--nets", "20"]
+
+    result = CliRunner().invoke(main, [*command, "--time-per-network", "1ms", "--update", "--json"])
+
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["format"], len(document["reports"])) == ("nas2edge.table_validations", 2)
+    assert [report["space"] for report in document["reports"]] == ["tiny", "small"]
+    assert (folder / "toy-tiny.validation.json").exists() and (folder / "toy-small.validation.png").exists()
+    entries = read_table(folder / "toy.json").validation
+    assert [(entry.space, entry.nets) for entry in entries] == [("tiny", 20), ("small", 20)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["jetson-orin-nano"], "'jetson-orin-nano' is of TensorRT, which cannot be measured here"),
         (["cpu", "--update"], "TABLE must be its .json file"),
         (["toy.json", "--out", "report.txt"], "does not end in .json"),
+        (["toy.json", "--space", "tiny", "--space", "attentivenas", "--out", "a.json"], "names one report"),
         (["toy.json", "--space", "attentivenas"], "no row for"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ _NOTABLE = 0.05  # change of the memory's speed
 
 @click.command("validate")
 @click.argument("table")
-@click.option("--space", default="tiny", show_default=True, help="Space that the networks are drawn from.")
-@click.option("--nets", type=click.IntRange(min=5), default=100, show_default=True, help="Networks to measure.")
+@click.option("--space", "spaces", multiple=True, default=("tiny",), show_default=True,
+              help="Space that the networks are drawn from; may be given several times.")  # fmt: skip
+@click.option("--nets", type=click.IntRange(min=5), default=100, show_default=True,
+              help="Networks to measure of each space.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True,
               help="Draws networks, weights, order; profile draws others.")  # fmt: skip
 @click.option("--time-per-network", type=Quantity("DURATION", parse_duration_s), default="500ms", show_default=True,
@@ -36,15 +39,16 @@ _NOTABLE = 0.05  # change of the memory's speed
     "--tables", type=click.Path(path_type=Path, file_okay=False), help="Folder of latency tables of your own."
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
-              help="The report; a plot goes beside it.  [default: TABLE-SPACE.validation.json]")  # fmt: skip
+              help="Report of one space; a plot goes beside it.  [default: TABLE-SPACE.validation.json]")  # fmt: skip
 @click.option("--calibrate", is_flag=True,
-              help="Fit overhead, slope and so on to two fifths of the networks, report on the others.")  # fmt: skip
+              help="Fit overhead, slope and so on to two fifths of the networks, report on the others. Name all spaces "
+                   "that the table is for.")  # fmt: skip
 @click.option("--update", is_flag=True, help="State the result in the table, which must be a .json file.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted validation instead of going on from it.")
 @json_option
 def validate(
     table: str,
-    space: str,
+    spaces: tuple[str, ...],
     nets: int,
     seed: int,
     time_per_network: float,
@@ -65,6 +69,7 @@ def validate(
     \b
       nas2edge tables validate cpu --space tiny
       taskset -c 0 nas2edge tables validate latency_tables/my-board.json --space attentivenas --update
+      nas2edge tables validate my-board.json --space tiny --space attentivenas --nets 170 --calibrate --update
     """
     import numpy as np
 
@@ -77,15 +82,17 @@ def validate(
     from nas2edge.latency.validation import ValidationRequest, validate_table
     from nas2edge.spaces import load_space
 
-    loaded, searched = load_table(table, tables=tables), load_space(space)
+    loaded, searched = load_table(table, tables=tables), [load_space(name) for name in dict.fromkeys(spaces)]
     if update and not table.endswith(".json"):
         raise InputError(f"--update writes to the table, so TABLE must be its .json file; {table!r} is a name")
-    path = out or Path(f"{loaded.device.name}-{searched.name}.validation.json")
-    if path.suffix != ".json":
-        raise InputError(f"--out {path} does not end in .json")
+    if out is not None and len(searched) > 1:
+        raise InputError(f"--out {out} names one report, and --space asks for {len(searched)}; leave --out away")
+    paths = [out or Path(f"{loaded.device.name}-{space.name}.validation.json") for space in searched]
+    if paths[0].suffix != ".json":
+        raise InputError(f"--out {out} does not end in .json")
     target = target_of(loaded.device)
     check_target(target)
-    partial = partial_path(path)
+    partial = partial_path(paths[0])
     if restart:
         partial.unlink(missing_ok=True)
     rng = np.random.default_rng(seed)
@@ -94,18 +101,22 @@ def validate(
     request = ValidationRequest(nets=nets, seed=seed, options=options, partial=partial, calibrate=calibrate)
     prepare = make_prepare(target, rng=rng, quantise=int8_graph)
     with pass_progress() as progress:
-        loaded, report = validate_table(loaded, searched, request, prepare=prepare, rng=rng, progress=progress)
-    document = {"format": FORMAT, "version": VERSION, "device": loaded.device.to_dict(), **report.to_dict()}
-    write_json(path, document)
+        loaded, reports = validate_table(loaded, searched, request, prepare=prepare, rng=rng, progress=progress)
+    console = result_console(as_json=as_json)
+    documents = []
+    for path, report in zip(paths, reports, strict=True):
+        document = {"format": FORMAT, "version": VERSION, "device": loaded.device.to_dict(), **report.to_dict()}
+        documents.append(document)
+        write_json(path, document)
+        _render(console, report, loaded)
+        console.print(f"{path}: the report", markup=False)
+        _plot(console, report, path.with_suffix(".png"))
     partial.unlink(missing_ok=True)
     if as_json:
-        echo_json(document)
-    console = result_console(as_json=as_json)
-    _render(console, report, loaded)
-    console.print(f"{path}: the report", markup=False)
-    _plot(console, report, path.with_suffix(".png"))
+        several = {"format": f"{FORMAT}s", "version": VERSION, "reports": documents}
+        echo_json(documents[0] if len(documents) == 1 else several)
     if update:
-        _update(loaded, report, Path(table), calibrated=calibrate)
+        _update(loaded, reports, Path(table), calibrated=calibrate)
         console.print(f"{table}: states the result", markup=False)
 
 
@@ -168,16 +179,17 @@ def _plot(console: Console, report: ValidationReport, path: Path) -> None:
     console.print(f"{path}: predicted against measured", markup=False)
 
 
-def _update(table: LatencyTable, report: ValidationReport, path: Path, *, calibrated: bool) -> None:
-    """Replaces the entry of the space, and widens the table's error if these networks say so.
+def _update(table: LatencyTable, reports: Sequence[ValidationReport], path: Path, *, calibrated: bool) -> None:
+    """Replaces the entries of the spaces, and widens the table's error if these networks say so.
 
     A new calibration voids what was found with the old one.
     """
     from nas2edge.latency.table_file import write_table
 
-    others = () if calibrated else tuple(entry for entry in table.validation if entry.space != report.space)
-    errors = [net.predicted_ms / net.measured_ms - 1.0 for net in report.nets if net.quiet]
-    rms = (sum(error**2 for error in errors) / len(errors)) ** 0.5
+    spaces = {report.space for report in reports}
+    others = () if calibrated else tuple(entry for entry in table.validation if entry.space not in spaces)
+    nets = [net for report in reports for net in report.nets if net.quiet]
+    rms = (sum((net.predicted_ms / net.measured_ms - 1.0) ** 2 for net in nets) / len(nets)) ** 0.5
     protocol = dict(table.protocol)
     if calibrated:
         protocol["calibrated"] = f"anew by nas2edge tables validate, to {table.calibration.nets} networks"
@@ -185,7 +197,7 @@ def _update(table: LatencyTable, report: ValidationReport, path: Path, *, calibr
         path,
         replace(
             table,
-            validation=(*others, report.summary),
+            validation=(*others, *(report.summary for report in reports)),
             rel_sigma=max(rms, table.rel_sigma) if others else rms,
             protocol=protocol,
         ),

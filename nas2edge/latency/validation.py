@@ -1,7 +1,7 @@
 """Validating a table: predicted against measured latency of whole networks that it has never seen.
 
->>> table, report = validate_table(table, space, request, prepare=prepare, rng=rng)  # doctest: +SKIP
->>> report.summary.mape  # doctest: +SKIP
+>>> table, reports = validate_table(table, [space], request, prepare=prepare, rng=rng)  # doctest: +SKIP
+>>> reports[0].summary.mape  # doctest: +SKIP
 1.1
 
 Networks are drawn where a search looks: 40 % uniformly over MACs (uniform sampling alone hardly sees the small ones),
@@ -11,8 +11,8 @@ protocol of the table, interleaved in random order, as the graphs that `nas2edge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from nas2edge.latency.machine import read_machine
 from nas2edge.latency.measure import MEMORY, Progress, fitted, measure_saved, no_progress
 from nas2edge.latency.protocol import Measurement, Options, Prepare, memory_ms
 from nas2edge.latency.table import LatencyTable, Validation
-from nas2edge.plan import plan
+from nas2edge.plan import LayerSpec, plan
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
 
 UNIFORM, FRONT, EXTREME, RANDOM = ROLES = ("uniform over MACs", "near the front", "extreme", "random")
@@ -42,7 +42,7 @@ class ValidationRequest:
     """How to validate.
 
     Args:
-        nets: Whole networks to measure.
+        nets: Whole networks to measure of each space.
         seed: Draws networks, weights and the order.
         options: How thoroughly to measure.
         partial: File to save to on the way and to go on from, if it exists.
@@ -147,25 +147,25 @@ def draw_validation_nets(
 
 def validate_table(
     table: LatencyTable,
-    space: SearchSpace,
+    spaces: Sequence[SearchSpace],
     request: ValidationRequest,
     *,
     prepare: Prepare,
     rng: np.random.Generator,
     progress: Progress = no_progress,
-) -> tuple[LatencyTable, ValidationReport]:
+) -> tuple[LatencyTable, tuple[ValidationReport, ...]]:
     """Measures networks here and compares them with what a table says of them.
 
     Args:
         table: The table.
-        space: Where the networks come from.
+        spaces: Where the networks come from; those of all are measured in one order.
         request: How many, and how.
         prepare: Builds networks for the table's runtime (`nas2edge.latency.target`).
         rng: Draws the order.
         progress: Called with (done, planned) of the current pass.
 
     Returns:
-        The table, calibrated anew if the request says so, and the report.
+        The table, calibrated anew if the request says so, and the report of each space.
 
     Raises:
         TableError: Blocks of the space have no row and nothing to estimate them from.
@@ -173,27 +173,56 @@ def validate_table(
         FormatError: The partial file cannot be read.
         InconclusiveError: The machine was busy during more than half of the networks.
     """
-    drawn = draw_validation_nets(space, table, request.nets, rng=np.random.default_rng([request.seed, 2]))
-    items = [network_item(subnet.id, plan(space, subnet)) for _, subnet in drawn]
+    drawn = [
+        _Drawn(space, role, subnet)
+        for space in spaces
+        for role, subnet in draw_validation_nets(
+            space, table, request.nets, rng=np.random.default_rng([request.seed, 2])
+        )
+    ]
     context = {
         "table": table.digest,
-        "space": space.digest,
+        "spaces": [space.digest for space in spaces],
         "seed": request.seed,
         "nets": request.nets,
         "options": asdict(request.options),
     }
     cache_mb = read_machine().cache_mb
-    found = measure_saved(items, partial=request.partial, context=context, options=request.options, prepare=prepare,
-                          cache_mb=cache_mb, rng=rng, progress=progress)  # fmt: skip
+    found = measure_saved([network_item(net.name, net.layers) for net in drawn], partial=request.partial,
+                          context=context, options=request.options, prepare=prepare, cache_mb=cache_mb, rng=rng,
+                          progress=progress)  # fmt: skip
+    memory = memory_ms(found.values())
     if request.calibrate:
-        # Every role has its share in both parts.
-        fit = [(role, subnet) for i, (role, subnet) in enumerate(drawn) if i % 5 < 2]
-        drawn = [(role, subnet) for i, (role, subnet) in enumerate(drawn) if i % 5 >= 2]
-        quiet = [subnet for _, subnet in fit if found[subnet.id].quiet]
-        table = fitted(table, [plan(space, subnet) for subnet in quiet], [found[subnet.id].p50 for subnet in quiet],
-                       cache_mb=cache_mb)  # fmt: skip
-    nets = [_validated(table, space, role, subnet, found[subnet.id]) for role, subnet in drawn]
-    return table, report_of(table, space, nets, memory=memory_ms(found.values()))
+        # Every space and role has its share in both parts.
+        fit, drawn = (
+            [net for i, net in enumerate(drawn) if i % 5 < 2],
+            [net for i, net in enumerate(drawn) if i % 5 > 1],
+        )
+        quiet = [net for net in fit if found[net.name].quiet]
+        table = fitted(table, [net.layers for net in quiet], [found[net.name].p50 for net in quiet], cache_mb=cache_mb)
+        table = replace(table, protocol={**table.protocol, MEMORY: memory})
+    reports = []
+    for space in spaces:
+        nets = [_validated(table, net, found[net.name]) for net in drawn if net.space is space]
+        reports.append(report_of(table, space, nets, memory=memory))
+    return table, tuple(reports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A network to measure."""
+
+    space: SearchSpace
+    role: str
+    subnet: SubnetConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.space.name} {self.subnet.id}"
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        return plan(self.space, self.subnet)
 
 
 def report_of(
@@ -228,15 +257,13 @@ def report_of(
     )
 
 
-def _validated(
-    table: LatencyTable, space: SearchSpace, role: str, subnet: SubnetConfig, measured: Measurement
-) -> ValidatedNet:
-    layers = plan(space, subnet)
+def _validated(table: LatencyTable, net: _Drawn, measured: Measurement) -> ValidatedNet:
+    layers = net.layers
     estimate = table.estimate(layers)
     return ValidatedNet(
-        id=subnet.id,
-        role=role,
-        resolution=subnet.resolution,
+        id=net.subnet.id,
+        role=net.role,
+        resolution=net.subnet.resolution,
         macs=sum(map(count_macs, layers)),
         predicted_ms=estimate.ms,
         sigma_ms=estimate.sigma_ms,
