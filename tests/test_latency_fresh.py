@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 from time import perf_counter, sleep
 
@@ -114,6 +116,52 @@ def test_what_goes_wrong_in_between_leaves_no_process() -> None:
         raise ZeroDivisionError
 
     assert not multiprocessing.active_children()
+
+
+def _program(tmp_path: Path, last: str) -> subprocess.Popen[str]:
+    """Starts a program that keeps a reference, tells its process's number, and ends as the last line says."""
+    text = f"""
+from tests.test_latency_fresh import _prepare, _steady, Item
+if __name__ == "__main__":
+    look = _prepare(_steady).reference(Item(id={str(tmp_path / "pids")!r}, layers=()))
+    print(look()[0], flush=True)
+    {last}
+"""
+    script = tmp_path / "program.py"
+    script.write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _is_there(tmp_path: Path) -> bool:
+    pid = int((tmp_path / "pids").read_text().split()[0])
+    for _ in range(50):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        sleep(0.1)
+    return True
+
+
+def test_a_program_ends_though_its_reference_stands_still(tmp_path: Path) -> None:
+    program = _program(tmp_path, "import gc; gc.disable(); keep = [look]; keep.append(keep)")
+
+    shown, _ = program.communicate(timeout=60)
+
+    assert (program.returncode, shown) == (0, "1.0\n")
+    assert not _is_there(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_a_reference_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    program = _program(tmp_path, "import time; time.sleep(60)")
+    assert program.stdout is not None and program.stdout.readline() == "1.0\n"
+
+    program.kill()
+    program.communicate()
+
+    assert not _is_there(tmp_path)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -15,13 +15,16 @@ on the core that another process is measured on by then.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-import weakref
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any, final
 
 import numpy as np
@@ -33,6 +36,9 @@ from nas2edge.latency.protocol import Item, Options, Sample, Samples, make_sampl
 
 Build = Callable[[Item, np.random.Generator], Timed]
 """Builds an item for execution, with random weights; it must pickle."""
+
+
+_PR_SET_PDEATHSIG = 1  # of Linux
 
 
 @final
@@ -65,7 +71,6 @@ class FreshProcesses:
             found: tuple[float, float] = worker.ask(0.0)
             return found
 
-        weakref.finalize(look, worker.end)
         return look
 
     @contextmanager
@@ -101,6 +106,8 @@ class _Worker:
             target=_serve, args=(theirs, *work), daemon=True
         )
         self._process.start()
+        # Also when this program ends, before it asks its processes to: one that stands still would not answer.
+        self._finalize = Finalize(self, _end, args=(self._pipe, self._process), exitpriority=10)
         theirs.close()
         try:
             self._answer()  # it is built and warm
@@ -117,9 +124,7 @@ class _Worker:
 
     def end(self) -> None:
         """Ends the process."""
-        self._pipe.close()
-        self._process.kill()
-        self._process.join()
+        self._finalize()
 
     def _answer(self) -> Any:
         try:
@@ -141,8 +146,29 @@ class _Worker:
             os.kill(self._process.pid, number)
 
 
+def _end(pipe: Connection, process: BaseProcess) -> None:
+    pipe.close()
+    process.kill()
+    process.join()
+
+
+def _end_with_program() -> None:
+    """Has the system end this process when the program that measures does, even if this one stands still.
+
+    Its parent is the server it was forked from, which ends when nobody holds the pipe any more that it watches.
+    """
+    if sys.platform == "linux":
+        from multiprocessing import forkserver
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+        if held is not None:
+            os.close(held)
+
+
 def _serve(pipe: Connection, build: Build, item: Item, seed: int, options: Options | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked decides
+    _end_with_program()
     try:
         timed = build(item, np.random.default_rng(seed))
         execute: Callable[[float], Any]
