@@ -16,6 +16,7 @@ from nas2edge.cli import main
 from nas2edge.cli._train_output import Board
 from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
 from nas2edge.space import SearchSpace, StageSpace
+from nas2edge.supernet import evaluate
 from nas2edge.supernet.checkpoint import load_supernet
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train import state
@@ -166,6 +167,20 @@ def test_a_run_learns_and_leaves_what_a_search_needs(space, data, tmp_path):
 
 class Killed(Exception):
     """Ends a run as a signal would that cannot be caught."""
+
+
+def test_validation_images_are_decoded_once_a_run(space, data, tmp_path, monkeypatch):
+    read, decoded = evaluate.load_images, []
+
+    def noted(supernet, split, **where):
+        decoded.append(split)
+        return read(supernet, split, **where)
+
+    monkeypatch.setattr(evaluate, "load_images", noted)
+
+    train(space, *data, tmp_path, recipe=replace(RECIPE, epochs=3))
+
+    assert sorted(decoded) == ["calibration", "validation"]
 
 
 def killer(at: tuple[int, int]):
