@@ -279,3 +279,16 @@ def test_slices_that_were_disturbed_do_not_count(lasts):
     assert (visit.min, visit.p50, visit.p90, visit.n) == pytest.approx((1.0, 1.0, 1.0, 200))
     assert visit.reference == pytest.approx(0.1)
     assert found[ITEMS[0].id].p50 == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("p50", "again"), [((1.0, 1.02), False), ((1.0, 1.04), True), ((1.0, 1.04, 1.02), False)])
+def test_what_streams_is_visited_until_its_visits_tell_the_mean_well_enough(p50, again):
+    item = replace(ITEMS[0], streams=True)
+    visits = {item.id: [replace(VISIT, p50=value, reference=0.1, memory=1.0) for value in p50]}
+    memory = lambda n: (n * 1e-3, n * 1e-3)  # noqa: E731
+
+    measure([item], prepare=FakeMachine().prepare, guard=Guard(make_look(Reference()), memory=memory),
+            options=replace(QUICK, repairs=1), rng=np.random.default_rng(0), visits=visits,
+            save=lambda visits: None, progress=lambda done, planned: None)  # fmt: skip
+
+    assert len(visits[item.id]) == len(p50) + again

@@ -51,7 +51,7 @@ class Options:
         warmup_s: Seconds of untimed runs before a visit, at least two runs.
         drift_limit: How much slower than its floor the reference may be.
         memory_limit: How much slower than its floor the copy in memory may be; by itself it varies by a third.
-        spread_limit: How much an item's two visits may differ.
+        spread_limit: How much an item's two visits may differ; half of it is what the mean of more may be off by.
         retries: Visits repeated at once after a disturbance.
         repairs: Further passes over the items that are disturbed or disagree.
         save_every: Visits between two saves.
@@ -393,5 +393,9 @@ def _needs_repair(item: Item, visits: Sequence[Visit], *, floor: Floor, options:
     if not visits:
         return True
     chosen, quiet = _chosen(visits, floor=floor, options=options, streams=item.streams)
-    fastest, slowest = chosen[0].p50, chosen[-1].p50
-    return not quiet or slowest > fastest * (1.0 + options.spread_limit)
+    if not quiet:
+        return True
+    medians = [visit.p50 for visit in chosen]
+    # Of two visits this is half of their difference; of more it falls as they become many.
+    error = float(np.std(medians, ddof=1)) / math.sqrt(len(medians))
+    return error > chosen[0].p50 * options.spread_limit / 2
