@@ -1,9 +1,18 @@
-"""Small spaces for the tests of the search, small enough to list."""
+"""Small spaces: small enough to list, or to train in seconds."""
 
 import numpy as np
 
 from nas2edge import SearchSpace, StageSpace
 from nas2edge.space import Codes
+
+
+def trainable_space(*, num_classes: int) -> SearchSpace:
+    """Two stages of images of 12 pixels: trained in seconds."""
+    stage = StageSpace(width=(8, 16), depth=(1, 2), kernel_size=(3, 5), expand_ratio=(2, 3), stride=2, se=True)
+    return SearchSpace(
+        name="small", image_size=12, resolution=(8, 12), num_classes=num_classes, stem_width=(8,),
+        stages=(stage, stage), head_width=(16,), head_expand_ratio=2,
+    )  # fmt: skip
 
 
 def small_space() -> SearchSpace:

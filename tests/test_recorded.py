@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from nas2edge.space import SearchSpace, StageSpace
+from nas2edge.space import SearchSpace
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.recorded import Recorder, capture_graph
 from nas2edge.train.step import add_gradients, make_strategy
+from tests.search_spaces import trainable_space
 
 
 def capture(run):
@@ -29,11 +30,7 @@ def capture(run):
 
 @pytest.fixture(scope="module")
 def space() -> SearchSpace:
-    stage = StageSpace(width=(8, 16), depth=(1, 2), kernel_size=(3, 5), expand_ratio=(2, 3), stride=2, se=True)
-    return SearchSpace(
-        name="small", image_size=12, resolution=(8, 12), num_classes=2, stem_width=(8,), stages=(stage, stage),
-        head_width=(16,), head_expand_ratio=2,
-    )  # fmt: skip
+    return trainable_space(num_classes=2)
 
 
 def make_model(space, seed=0):

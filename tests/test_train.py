@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from nas2edge.cli import main
 from nas2edge.cli._train_output import Board
 from nas2edge.errors import CheckpointError, DataError, DivergedError, InputError
-from nas2edge.space import SearchSpace, StageSpace
+from nas2edge.space import SearchSpace
 from nas2edge.supernet import evaluate
 from nas2edge.supernet.checkpoint import load_supernet
 from nas2edge.supernet.elastic import Supernet
@@ -28,6 +28,7 @@ from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.step import StepLosses, add_gradients, make_strategy
 from tests.image_folders import write_bright_and_dark
+from tests.search_spaces import trainable_space
 
 RECIPE = Recipe(
     epochs=2, batch_size=8, learning_rate_per_256=1.6, warmup_epochs=0.5, crop_padding=1, drop_connect=0.2, beta=1.0
@@ -36,11 +37,7 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def space() -> SearchSpace:
-    stage = StageSpace(width=(8, 16), depth=(1, 2), kernel_size=(3, 5), expand_ratio=(2, 3), stride=2, se=True)
-    return SearchSpace(
-        name="small", image_size=12, resolution=(8, 12), num_classes=7, stem_width=(8,), stages=(stage, stage),
-        head_width=(16,), head_expand_ratio=2,
-    )  # fmt: skip
+    return trainable_space(num_classes=7)
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,17 @@ import torch
 from click.testing import CliRunner
 
 from nas2edge.cli import main
-from nas2edge.space import SearchSpace, StageSpace, SubnetConfig
+from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.step import add_gradients, make_strategy
 from tests.image_folders import write_bright_and_dark
+from tests.search_spaces import trainable_space
 
 
 @pytest.fixture(scope="module")
 def space() -> SearchSpace:
-    stage = StageSpace(width=(8, 16), depth=(1, 2), kernel_size=(3, 5), expand_ratio=(2, 3), stride=2, se=True)
-    return SearchSpace(
-        name="small", image_size=12, resolution=(8, 12), num_classes=2, stem_width=(8,), stages=(stage, stage),
-        head_width=(16,), head_expand_ratio=2,
-    )  # fmt: skip
+    return trainable_space(num_classes=2)
 
 
 def test_gradients_are_those_of_networks_that_are_not_compiled(space, monkeypatch):

@@ -33,7 +33,7 @@ from nas2edge.train.optim import learning_rate, make_optimizer
 from nas2edge.train.processes import Process, average_gradients, total, wait
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.state import inherit, load_checkpoint, save_checkpoint
-from nas2edge.train.step import Predict, StepLosses, Teacher, add_gradients, make_strategy
+from nas2edge.train.step import Predict, StepLosses, Strategy, Teacher, add_gradients, make_strategy
 
 LOG_NAME = "log.jsonl"
 
@@ -130,6 +130,8 @@ def train(
 class _Run:
     """A run in memory: weights, optimizer, position."""
 
+    strategy: Strategy
+
     def __init__(
         self,
         space: SearchSpace,
@@ -155,7 +157,6 @@ class _Run:
         if recipe.sync_batch_norm and process.world > 1:
             self.model.synchronise(partial(total, process=process))
         self.optimizer = make_optimizer(self.model, recipe)
-        self.strategy = make_strategy(self.model, recipe)
         self.evaluator: SupernetEvaluator | None = None
         try:
             out.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ places in memory, so the parameters' gradients keep theirs from step to step.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import final
@@ -24,7 +25,27 @@ Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[tuple[Tensor, ...],
 """Records a function, after running it some times; returns its outputs, which each run of what else it returns fills
 anew."""
 
+logger = logging.getLogger(__name__)
+
 _WARMUP = 3  # runs, as PyTorch's documentation of CUDA graphs asks for
+
+
+def capture_graph(run: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+    """Records a function as a CUDA graph; its convolutions are those that cuDNN found fastest."""
+    graph, chooses = torch.cuda.CUDAGraph(), torch.backends.cudnn.benchmark
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    torch.backends.cudnn.benchmark = True
+    try:
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARMUP):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            outputs = run()
+    finally:
+        torch.backends.cudnn.benchmark = chooses
+    return outputs, graph.replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +67,8 @@ class Recorder:
         capture: Records a function; `capture_graph` does on a GPU.
     """
 
-    def __init__(self, model: nn.Module, *, capture: Capture | None = None) -> None:
-        self._model, self._capture = model, capture or capture_graph
+    def __init__(self, model: nn.Module, *, capture: Capture = capture_graph) -> None:
+        self._model, self._capture = model, capture
         self._recordings: dict[Hashable, _Recording] = {}
         self._gradients: dict[nn.Parameter, Tensor] = {}
 
@@ -80,6 +101,7 @@ class Recorder:
         return recording.outputs
 
     def _record(self, learn: Learn, inputs: tuple[Tensor, ...]) -> _Recording:
+        logger.info("recording a sub-network as a CUDA graph; the first step takes longer by that")
         places = tuple(value.clone(memory_format=torch.preserve_format) for value in inputs)
         parameters = list(self._model.parameters())
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
@@ -95,21 +117,3 @@ class Recorder:
             self._gradients[parameter] = parameter.grad
             parameter.grad.copy_(gradient) if gradient is not None else parameter.grad.zero_()
         return _Recording(places, outputs, replay)
-
-
-def capture_graph(run: Callable[[], tuple[Tensor, ...]]) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
-    """Records a function as a CUDA graph; its convolutions are those that cuDNN found fastest."""
-    graph, chooses = torch.cuda.CUDAGraph(), torch.backends.cudnn.benchmark
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    torch.backends.cudnn.benchmark = True
-    try:
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARMUP):
-                run()
-        torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(graph):
-            outputs = run()
-    finally:
-        torch.backends.cudnn.benchmark = chooses
-    return outputs, graph.replay
