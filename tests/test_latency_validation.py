@@ -129,6 +129,8 @@ def test_calibrations_are_fitted_to_some_networks_and_judged_by_others():
     assert table.calibration.overhead_ms == pytest.approx(0.003, rel=0.01)
     assert report.summary.mape < 0.01
     assert report.digest == table.digest != TABLE.digest
+    # The error that is stated is the new calibration's, not what the table had before.
+    assert TABLE.rel_sigma > table.rel_sigma == table.calibration.rel_rms
 
 
 def test_networks_of_several_spaces_calibrate_together():

@@ -200,7 +200,8 @@ def validate_table(
         )
         quiet = [net for net in fit if found[net.name].quiet]
         table = fitted(table, [net.layers for net in quiet], [found[net.name].p50 for net in quiet], cache_mb=cache_mb)
-        table = replace(table, protocol={**table.protocol, MEMORY: memory})
+        # What was expected of the old calibration says nothing of this one.
+        table = replace(table, rel_sigma=table.calibration.rel_rms, protocol={**table.protocol, MEMORY: memory})
     reports = []
     for space in spaces:
         nets = [_validated(table, net, found[net.name]) for net in drawn if net.space is space]
