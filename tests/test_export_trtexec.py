@@ -224,7 +224,15 @@ def test_a_timing_cache_of_ones_own_is_read_and_extended(builder, local, device,
     assert not (tmp_path / "cache").exists()
 
 
-def test_ctrl_c_ends_trtexec(local, model, monkeypatch):
+@pytest.fixture
+def heeds_ctrl_c():
+    """A shell starts what runs in its background deaf to Ctrl-C, the tests included."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_trtexec(local, model, monkeypatch, heeds_ctrl_c):
     monkeypatch.setenv("TRTEXEC_FAILS", "slow")
     exporter = load_exporter("trt", {"builder": "trtexec"})
     started = threading.Event()
