@@ -3,8 +3,8 @@
 The step is that of benchmarks/train_step.py, by the plain reference and by ours in float32 (convolutions in TF32, as
 PyTorch has it) and bfloat16, with the largest and the smallest sub-network replayed as CUDA graphs or not. Turns take
 all of them one after the other, always through the same steps, so that what a first meeting with a shape costs cuDNN is
-in none of them. `--images N` times the loading of random JPEG files of 500 x 375 pixels instead: crops, AutoAugment, one
-worker process for every core.
+in none of them. `--images N` times the loading of random JPEG files of 500 x 375 pixels instead: crops, AutoAugment,
+one worker process for every core.
 """
 
 from __future__ import annotations
