@@ -38,7 +38,8 @@ from nas2edge.plan import LayerSpec, OpSpec, plan
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.blocks import activate, run_block
 from nas2edge.supernet.elastic import BN_EPS, ElasticOp, Supernet
-from nas2edge.train.optim import make_optimizer
+from nas2edge.supernet.parts import clear_gradients
+from nas2edge.train.optim import clip_gradients, make_optimizer
 from nas2edge.train.recipe import load_recipe
 from nas2edge.train.step import StepLosses, add_gradients, make_strategy
 
@@ -120,20 +121,22 @@ class Stepper:
         self.supernet, self.model, self.images, self.labels, self.recipe = supernet, model, images, labels, recipe
         self.strategy = make_strategy(supernet, recipe)
         self.optimizer = make_optimizer(supernet, recipe)
-        if isinstance(model, PlainSupernet):
+        self.plain = isinstance(model, PlainSupernet)
+        if self.plain:
             for group in self.optimizer.param_groups:
                 group["fused"] = False  # PyTorch's default
 
     def gradients(self, step: int) -> StepLosses:
         """Leaves the gradients of a step in the parameters."""
         torch.manual_seed(step)
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad() if self.plain else clear_gradients(self.supernet.parameters())
         rng = np.random.default_rng((SEED, step))
         return add_gradients(self.model, self.images, self.labels, strategy=self.strategy, rng=rng)
 
     def __call__(self, step: int) -> StepLosses:
         losses = self.gradients(step)
-        torch.nn.utils.clip_grad_value_(self.supernet.parameters(), self.recipe.clip_value)
+        clip = torch.nn.utils.clip_grad_value_ if self.plain else clip_gradients
+        clip(self.supernet.parameters(), self.recipe.clip_value)
         self.optimizer.step()
         return losses
 

@@ -24,7 +24,7 @@ from nas2edge.train.augment import flip_and_crop
 from nas2edge.train.data import TrainFiles, list_files, make_source
 from nas2edge.train.loop import Progress, train
 from nas2edge.train.losses import KnowledgeDistillation
-from nas2edge.train.optim import learning_rate, make_optimizer
+from nas2edge.train.optim import clip_gradients, learning_rate, make_optimizer
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.step import StepLosses, add_gradients, make_strategy
 from tests.image_folders import write_bright_and_dark
@@ -119,6 +119,16 @@ def test_the_optimizer_does_what_plain_sgd_does_for_late_gradients_too(space):
 
     for name, value in models[0].state_dict().items():
         torch.testing.assert_close(value, models[1].state_dict()[name])
+
+
+def test_gradients_are_clipped_by_entry():
+    clipped, unused = (torch.nn.Parameter(torch.zeros(4)) for _ in range(2))
+    clipped.grad = torch.tensor([3.0, -0.5, -2.0, float("nan")])
+
+    clip_gradients([clipped, unused], 1.0)
+
+    torch.testing.assert_close(clipped.grad, torch.tensor([1.0, -0.5, -1.0, float("nan")]), equal_nan=True)
+    assert unused.grad is None
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():

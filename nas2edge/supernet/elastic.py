@@ -56,12 +56,12 @@ class ElasticBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, act: str) -> Tensor:
         """Normalises (N, c, H, W) with the first c entries of every vector, and applies an activation."""
+        if self.training and act == "swish" and self.total is None:
+            return norm_silu(x, self.weight, self.bias, eps=BN_EPS)
         n = x.shape[1]
         weight, bias = part_of(self.weight, slice(n)), part_of(self.bias, slice(n))
         if self.training and self.total is not None:
             return activate(act, synced_norm(x, weight, bias, eps=BN_EPS, total=self.total))
-        if self.training and act == "swish":
-            return norm_silu(x, weight, bias, eps=BN_EPS)
         mean = None if self.training else self.running_mean[:n]
         var = None if self.training else self.running_var[:n]
         return activate(act, F.batch_norm(x, mean, var, weight, bias, training=self.training, eps=BN_EPS))

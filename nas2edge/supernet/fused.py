@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas2edge.supernet.parts import gradient_of, part_of
+
 Array = npt.NDArray[Any]
 
 _LEAST_KERNEL = 5  # oneDNN is fast for three columns
@@ -39,13 +41,15 @@ def norm_silu(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
 
     Args:
         x: Shape (N, C, H, W).
-        weight: Shape (C,).
-        bias: Shape (C,).
+        weight: A parameter of shape (C,) or longer, of which the first C count. Its gradient is added to its own in
+            place, as `parts.py` has it.
+        bias: The same.
         eps: Added to the variance.
     """
     if _suits(x):
         return cast(Tensor, _NormSilu.apply(x, weight, bias, eps))
-    return F.silu(F.batch_norm(x, None, None, weight, bias, training=True, eps=eps))
+    first = slice(x.shape[1])
+    return F.silu(F.batch_norm(x, None, None, part_of(weight, first), part_of(bias, first), training=True, eps=eps))
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
@@ -89,7 +93,8 @@ class _NormSilu(torch.autograd.Function):
         from nas2edge.supernet import kernels
 
         y, out = _folded(x), torch.empty_like(x)
-        rows, gamma, beta = _folded(out), weight.detach().numpy(), bias.detach().numpy()
+        rows = _folded(out)
+        gamma, beta = (parameter.detach().numpy()[: x.shape[1]] for parameter in (weight, bias))
         statistics, scaling = np.empty((2, len(gamma))), np.empty((2, y.shape[1]), np.float32)
         parts = list(_parts(len(y), y.size))
         if len(parts) == 1:
@@ -100,19 +105,20 @@ class _NormSilu(torch.autograd.Function):
             kernels.finish_statistics(sums, shift, y.size // len(gamma), gamma, beta, eps, statistics, scaling)
             _run([partial(kernels.scale_silu, y[part], *scaling, rows[part]) for part in parts])
         ctx.save_for_backward(x)
-        ctx.numbers = statistics, scaling
+        ctx.numbers, ctx.parameters = (statistics, scaling), (weight, bias)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         from nas2edge.supernet import kernels
 
         (x,) = ctx.saved_tensors
         statistics, scaling = ctx.numbers
         out = torch.empty_like(x)
         y, g, d = _folded(x), _folded(grad.contiguous(memory_format=torch.channels_last)), _folded(out)
-        d_gamma, d_beta = np.empty((2, statistics.shape[1]), np.float32)
+        found = np.empty((2, statistics.shape[1]), np.float32)
+        d_gamma, d_beta = found
         parts = list(_parts(len(y), y.size))
         if len(parts) == 1:
             kernels.norm_silu_gradient(g, y, statistics, scaling, d, d_gamma, d_beta)
@@ -125,7 +131,10 @@ class _NormSilu(torch.autograd.Function):
             sums = _summed(add, parts, y)
             kernels.finish_gradient(sums, y.size // statistics.shape[1], statistics, line, d_gamma, d_beta)
             _run([partial(kernels.norm_gradient, d[part], y[part], scaling[0], *line) for part in parts])
-        return out, torch.from_numpy(d_gamma), torch.from_numpy(d_beta), None
+        for parameter, gradient in zip(ctx.parameters, found, strict=True):
+            if parameter.requires_grad:
+                gradient_of(parameter).numpy()[: len(gradient)] += gradient
+        return out, None, None, None
 
 
 class _ScaleByGate(torch.autograd.Function):

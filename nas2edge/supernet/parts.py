@@ -7,17 +7,20 @@ these up. Here gradients go straight into the parameter's `.grad`: use `torch.au
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _BATCH = 16  # images from which on PyTorch hands convolutions of one pixel to oneDNN on one thread
 _SMALL_ROWS = 1024  # of a matrix product, up to which its weights outweigh what it is applied to
+_KEPT = WeakTensorKeyDictionary()  # from parameters to the memory of their last gradients
 
 
-def part_of(parameter: nn.Parameter, *index: slice) -> Tensor:
+def part_of(parameter: Tensor, *index: slice) -> Tensor:
     """Returns a view of a parameter whose gradient is added to the parameter's own in place."""
     if torch.compiler.is_compiling():
         return parameter[index]
@@ -68,28 +71,48 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     return y.reshape(n, height, width, len(weight)).permute(0, 3, 1, 2)
 
 
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Returns a parameter's gradient, of zeros if it has none yet."""
+    if parameter.grad is None:
+        kept: Tensor | None = _KEPT.get(parameter)  # type: ignore[no-untyped-call]
+        if kept is not None and _layout(kept) == _layout(parameter):
+            parameter.grad = kept.zero_()
+        else:
+            parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def clear_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Takes the gradients away, as before a step; on a CPU the next ones are written to their memory.
+
+    New memory for every step's gradients costs a page fault for every 4 kB. On a GPU PyTorch keeps the memory itself.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.device.type == "cpu":
+            _KEPT[parameter] = parameter.grad
+        parameter.grad = None
+
+
+def _layout(x: Tensor) -> tuple[object, ...]:
+    return x.device, x.dtype, x.shape, x.stride()
+
+
 def _is_channels_last(x: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _gradient_of(parameter: nn.Parameter) -> Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
-
-
 class _Part(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, parameter: nn.Parameter, index: tuple[slice, ...]) -> Tensor:
+    def forward(ctx: Any, parameter: Tensor, index: tuple[slice, ...]) -> Tensor:
         ctx.parameter, ctx.index = parameter, index
         return parameter[index]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        _gradient_of(ctx.parameter)[ctx.index] += grad
+        gradient_of(ctx.parameter)[ctx.index] += grad
         return None, None
 
 
@@ -104,7 +127,7 @@ class _Product(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
-        _matrix(_gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
+        _matrix(gradient_of(ctx.weight), x.shape[1], ctx.out_chs).addmm_(grad.t(), x)
         dx = grad @ _matrix(ctx.weight.detach(), x.shape[1], ctx.out_chs) if ctx.needs_input_grad[0] else None
         return dx, None, None
 

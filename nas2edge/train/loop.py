@@ -27,9 +27,10 @@ from nas2edge.supernet.checkpoint import LoadedSupernet, save_supernet
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.supernet.evaluate import Share, SupernetEvaluator, make_evaluator
 from nas2edge.supernet.images import write_zip
+from nas2edge.supernet.parts import clear_gradients
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, supernet_info
 from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
-from nas2edge.train.optim import learning_rate, make_optimizer
+from nas2edge.train.optim import clip_gradients, learning_rate, make_optimizer
 from nas2edge.train.processes import Process, average_gradients, total, wait
 from nas2edge.train.recipe import Recipe
 from nas2edge.train.state import inherit, load_checkpoint, save_checkpoint
@@ -282,7 +283,7 @@ class _Run:
         rate = learning_rate(recipe, step=position.epoch * self.steps + position.step, steps_per_epoch=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
+        clear_gradients(self.model.parameters())
         # A step's randomness depends on nothing but the seed and the position, so there is no state of it to save.
         torch.manual_seed(_seed(recipe.seed, position.epoch, position.step, process.rank))  # dropout, drop-connect
         rng = np.random.default_rng((recipe.seed, position.epoch, position.step))
@@ -294,7 +295,7 @@ class _Run:
                 "checkpoint is untouched: lower learning_rate_per_256, or lengthen warmup_epochs, in a new run"
             )
         average_gradients(self.model, process)
-        torch.nn.utils.clip_grad_value_(self.model.parameters(), recipe.clip_value)
+        clip_gradients(self.model.parameters(), recipe.clip_value)
         self.optimizer.step()
         position.step += 1
         position.total = [total + value for total, value in zip(position.total, values, strict=True)]

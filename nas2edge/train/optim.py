@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
@@ -34,6 +35,17 @@ def make_optimizer(model: Supernet, recipe: Recipe) -> torch.optim.SGD:
         for parameter in model.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> None:
+    """Clips every entry of the gradients to [-limit, limit]; what is not a number stays so."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if all(gradient.device.type == "cpu" for gradient in gradients):
+        for gradient in gradients:
+            gradient.clamp_(-limit, limit)  # one pass, where all together take two
+    else:
+        torch._foreach_clamp_min_(gradients, -limit)
+        torch._foreach_clamp_max_(gradients, limit)
 
 
 def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
