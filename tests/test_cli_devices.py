@@ -71,7 +71,7 @@ def test_profile_measures_calibrates_and_validates(tmp_path, machine):
     summary = json.loads(result.stdout)
     table = read_table(tmp_path / "latency_tables" / "cpu.json")
     assert (summary["kind"], summary["rows"]) == ("measured", 282)
-    assert summary["validation"][0]["nets"] == 6
+    assert summary["validation"][0]["nets"] == 10
     assert len(table.rows) == 282
     assert table.device.name == "cpu"
     assert table.protocol["command"].startswith("nas2edge")
@@ -83,7 +83,7 @@ def test_profile_shows_the_error_on_other_networks(machine):
     shown = invoke("profile", *QUICK).output
 
     assert "282 rows, measured" in shown
-    assert "mean error on 6 other networks" in shown
+    assert "mean error on 10 networks, each by a fit to others" in shown
     assert "use it: nas2edge search --device cpu" in shown
 
 

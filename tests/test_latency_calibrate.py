@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas2edge import load_space, unique_layers
-from nas2edge.latency.calibrate import fit_calibration, validate
+from nas2edge.latency.calibrate import fit_calibration, held_out, validate
 from nas2edge.latency.roofline import MIN_ROWS, fit_roofline, solve_nonnegative
 from nas2edge.latency.table import Calibration
 from tests.latency_fakes import layer_ms
@@ -51,6 +51,42 @@ def test_large_networks_are_no_outliers_beside_quiet_small_ones():
     errors = (fit.overhead_ms + fit.slope * np.concatenate([small, large]) + spilled) / measured - 1
     assert abs(errors[:20].mean()) < 0.001
     assert abs(errors[20:].mean()) < 0.005
+
+
+def test_networks_on_either_side_of_the_cache_have_lines_of_their_own_where_one_does_not_suit():
+    rng = np.random.default_rng(0)
+    sums = np.concatenate([rng.uniform(0.1, 0.4, 20), rng.uniform(10.0, 50.0, 20)])
+    weights = np.concatenate([rng.uniform(1.0, 3.0, 20), rng.uniform(36.0, 90.0, 20)])
+    small, large = 0.01 + 1.08 * sums, 2.0 + 0.95 * sums + 0.05 * (weights - 32.0)
+
+    fit = fit_calibration(sums, weights, np.where(weights > 32.0, large, small), cache_mb=32.0)
+    same = fit_calibration(sums, weights, small * (1 + 0.005 * rng.standard_normal(40)), cache_mb=32.0)
+
+    assert (fit.overhead_ms, fit.slope, fit.nets) == (pytest.approx(0.01), pytest.approx(1.08), 40)
+    assert (fit.large.slope, fit.large.spill_ms_per_mb) == (pytest.approx(0.95), pytest.approx(0.05))
+    assert fit.large.nets == 20
+    np.testing.assert_allclose(fit.total_ms(sums, weights, 0), np.where(weights > 32.0, large, small), rtol=1e-6)
+    assert same.large is None
+
+
+def test_every_network_is_predicted_by_a_fit_to_others():
+    seen = []
+
+    def predict(others, ours):
+        seen.append((others, ours))
+        return [10.0 * i for i in ours]
+
+    np.testing.assert_array_equal(held_out(7, predict), 10.0 * np.arange(7))
+    assert seen[0] == ([1, 2, 3, 4, 6], [0, 5])
+    assert all(sorted([*others, *ours]) == list(range(7)) for others, ours in seen)
+
+
+def test_networks_that_do_not_go_with_their_sum_have_a_factor_alone():
+    """Overhead alone would suit these best, but what the blocks cost cannot be nothing."""
+    fit = fit_calibration(SUMS, np.zeros(20), SUMS[::-1], cache_mb=None)
+
+    assert fit.overhead_ms == 0.0
+    assert 0 < fit.slope < 1
 
 
 def test_few_networks_leave_the_plain_sum():

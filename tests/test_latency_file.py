@@ -38,6 +38,19 @@ def test_tables_survive_a_file(tmp_path):
     assert (read.calibration, read.validation, read.device) == (table.calibration, table.validation, table.device)
 
 
+def test_calibrations_of_large_networks_survive_a_file(tmp_path):
+    large = Calibration(overhead_ms=1.5, slope=0.9, cache_mb=8.0, spill_ms_per_mb=0.5, nets=20, rel_rms=0.02)
+    table = replace(complete_table(), calibration=Calibration(slope=1.1, cache_mb=8.0, nets=40, large=large))
+    write_table(tmp_path / "toy.json", table)
+
+    assert read_table(tmp_path / "toy.json").calibration == table.calibration
+    raw = json.loads((tmp_path / "toy.json").read_text())
+    raw["calibration"]["large"]["slope"] = "steep"
+    (tmp_path / "toy.json").write_text(json.dumps(raw))
+    with pytest.raises(TableError, match="calibration.large.slope is 'steep'"):
+        read_table(tmp_path / "toy.json")
+
+
 def test_estimated_tables_keep_their_law(tmp_path):
     space = load_space("tiny")
     table = estimated_table(ORIN_NANO_LAW, ORIN_NANO, LAYERS[:3], date="2026-01-31")

@@ -40,7 +40,7 @@ def test_rows_are_blocks_without_the_ends_that_they_were_measured_between():
     assert table.calibration.overhead_ms == pytest.approx(0.0, abs=1e-6)
     assert table.calibration.slope == pytest.approx(1.0)
     (validation,) = table.validation
-    assert (validation.space, validation.nets, validation.within_5) == ("small", 12, 1.0)
+    assert (validation.space, validation.nets, validation.within_5) == ("small", 20, 1.0)
     assert validation.mape < 1e-6
     assert (table.kind, table.protocol["disturbed_rows"]) == ("measured", 0)
 

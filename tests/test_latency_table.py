@@ -8,6 +8,7 @@ from nas2edge import AdditiveMetric, load_space, plan, unique_layers
 from nas2edge.costs import count_params, peak_activations
 from nas2edge.errors import TableError
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
+from nas2edge.latency.metrics import table_metrics
 from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow, count_launches
 from tests.latency_fakes import DEVICE, layer_ms, measured_row, measured_table
 from tests.search_spaces import every_code, small_space
@@ -90,6 +91,9 @@ def test_blocks_far_beyond_the_measured_ones_are_refused():
         measured_table(unique_layers(tiny)).metric(big)
 
 
+LARGE = Calibration(overhead_ms=0.3, slope=0.9, cache_mb=0.03, spill_ms_per_mb=3.0)
+
+
 @pytest.mark.parametrize(
     "calibration",
     [
@@ -97,6 +101,7 @@ def test_blocks_far_beyond_the_measured_ones_are_refused():
         Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.001, spill_ms_per_mb=3.0),  # all weights spill
         Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.05, spill_ms_per_mb=3.0),  # some do
         Calibration(overhead_ms=0.1, slope=1.1, cache_mb=9.0, spill_ms_per_mb=3.0),  # none do
+        *(Calibration(slope=1.1, cache_mb=cache_mb, large=LARGE) for cache_mb in (0.001, 0.05, 9.0)),
     ],
 )
 def test_metrics_of_populations_equal_the_estimates_of_each_subnetwork(calibration):
@@ -109,6 +114,19 @@ def test_metrics_of_populations_equal_the_estimates_of_each_subnetwork(calibrati
     np.testing.assert_allclose(
         table.sigma_metric(SPACE)(codes), [estimate.sigma_ms for estimate in estimates], rtol=1e-12
     )
+
+
+@pytest.mark.parametrize(("cache_mb", "slope"), [(0.001, 0.9), (9.0, 1.1)])
+def test_a_space_on_one_side_of_the_cache_has_the_calibration_of_that_side(cache_mb, slope):
+    calibration = Calibration(slope=1.1, cache_mb=cache_mb, large=replace(LARGE, cache_mb=0.001))
+    table = replace(measured_table(unique_layers(SPACE)), calibration=calibration)
+    codes = every_code(SPACE)[::17]
+
+    metrics = table_metrics(table, SPACE)
+
+    assert isinstance(metrics.latency, AdditiveMetric)
+    assert table.slope(SPACE) == slope
+    np.testing.assert_allclose(metrics.sigma(codes), table.sigma_metric(SPACE)(codes), rtol=1e-12)
 
 
 def test_metric_knows_its_extremes_where_it_is_additive():

@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from nas2edge import SubnetConfig, plan
+from nas2edge.costs import count_params
 from nas2edge.errors import FormatError, InputError
+from nas2edge.latency.table import Calibration
 from nas2edge.report.blocks import describe_block, distinct_blocks, split_blocks
 from nas2edge.report.search_page import MAX_DOMINATED, MAX_POINTS, Convergence, Dominated, search_page, table_notes
 from tests.report_cases import SPACE, document, table
@@ -111,6 +113,21 @@ def test_blocks_and_what_is_fitted_add_up_to_the_estimate():
         total = sum(ms for ms, _, _ in rows) + device["overhead"] + device["spill"][i]
         assert total == pytest.approx(board.estimate(layers).ms, rel=1e-5)  # the page keeps six digits
         assert device["spill"][i] > 0
+
+
+def test_blocks_of_small_and_large_networks_add_up_too():
+    small, large = (plan(SPACE, subnet) for subnet in (SPACE.smallest(), SPACE.largest()))
+    weights = [sum(map(count_params, layers)) * 4e-6 for layers in (small, large)]
+    other = Calibration(overhead_ms=2.0, slope=0.75)
+    board = table("board", overhead_ms=1.0, slope=0.5, cache_mb=sum(weights) / 2, large=other)
+
+    for plans in ([small, large], [large], [small]):
+        split = split_blocks(plans, board)
+        layers, members = distinct_blocks(plans)
+        for i, of in enumerate(plans):
+            total = split.overhead_ms + split.spill_ms[i] + sum(split.blocks[k].ms for k in members[i])
+            assert total == pytest.approx(board.estimate(of).ms)
+        assert split.overhead_ms == (2.0 if plans == [large] else 1.0)
 
 
 def test_a_split_of_two_plans_shares_their_blocks():

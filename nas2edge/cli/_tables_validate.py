@@ -41,7 +41,7 @@ _NOTABLE = 0.05  # change of the memory's speed
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
               help="Report of one space; a plot goes beside it.  [default: TABLE-SPACE.validation.json]")  # fmt: skip
 @click.option("--calibrate", is_flag=True,
-              help="Fit overhead, slope and so on to two fifths of the networks, report on the others. Name all spaces "
+              help="Fit overhead, slope and so on to the networks; report on each by a fit to others. Name all spaces "
                    "that the table is for.")  # fmt: skip
 @click.option("--update", is_flag=True, help="State the result in the table, which must be a .json file.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted validation instead of going on from it.")

@@ -19,7 +19,7 @@ from nas2edge.latency.law import estimated_table
 from nas2edge.latency.lint import lint_table
 from nas2edge.latency.partial import partial_path
 from nas2edge.latency.registry import USER_FOLDER, load_law
-from nas2edge.latency.table import MEASURED, LatencyTable
+from nas2edge.latency.table import MEASURED, Calibration, LatencyTable
 from nas2edge.latency.table_file import write_table
 from nas2edge.plan import unique_layers
 from nas2edge.space import SearchSpace
@@ -57,7 +57,7 @@ _SHOWN = 5
 @click.option("--budget", type=Quantity("DURATION", parse_duration_s),
               help="Time to spend, such as 20min; the blocks that tell most are measured, others filled.")  # fmt: skip
 @click.option("--networks", type=click.IntRange(min=0), default=50, show_default=True,
-              help="Whole networks of each space: two fifths calibrate, the others validate.")  # fmt: skip
+              help="Whole networks of each space: they calibrate, and validate by fifths.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Draws networks, weights, order.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
@@ -273,19 +273,15 @@ def _render(console: Console, table: LatencyTable, path: Path) -> None:
     console.print(f"{path}: {len(table.rows)} rows, {kinds}, {table.device.label}", soft_wrap=True)
     for entry in table.validation:
         console.print(
-            f"  {entry.space}: {entry.mape:.2g} % mean error on {entry.nets} other networks (bias {entry.bias:+.2g} %, "
-            f"{entry.within_10:.0%} within 10 %, Kendall tau {entry.kendall_tau:.3f})",
+            f"  {entry.space}: {entry.mape:.2g} % mean error on {entry.nets} networks, each by a fit to others "
+            f"(bias {entry.bias:+.2g} %, {entry.within_10:.0%} within 10 %, Kendall tau {entry.kendall_tau:.3f})",
             soft_wrap=True,
         )
-    calibration = table.calibration
-    if calibration.nets:
-        spill = f" + {format_latency(calibration.spill_ms_per_mb)} per MB of weights beyond {calibration.cache_mb:.3g}"
-        launch = f" + {format_latency(calibration.launch_ms)} per launch beyond {calibration.warm_launches:.3g}"
+    if table.calibration.nets:
+        console.print(f"  network = {_line(table.calibration)}", soft_wrap=True)
+    if large := table.calibration.large:
         console.print(
-            f"  network = {format_latency(calibration.overhead_ms)} + {calibration.slope:.3f} x sum of its blocks"
-            + (spill if calibration.spill_ms_per_mb else "")
-            + (launch if calibration.launch_ms else ""),
-            soft_wrap=True,
+            f"  with more than {table.calibration.cache_mb:.3g} MB of weights: network = {_line(large)}", soft_wrap=True
         )
     disturbed = [table.protocol.get(name, 0) for name in ("disturbed_rows", "disturbed_networks")]
     if any(disturbed):
@@ -298,3 +294,13 @@ def _render(console: Console, table: LatencyTable, path: Path) -> None:
         console.print(
             f"  expected error of a network: {table.rel_sigma:.0%} (one sigma), not validated", soft_wrap=True
         )
+
+
+def _line(calibration: Calibration) -> str:
+    spill = f" + {format_latency(calibration.spill_ms_per_mb)} per MB of weights beyond {calibration.cache_mb:.3g}"
+    launch = f" + {format_latency(calibration.launch_ms)} per launch beyond {calibration.warm_launches:.3g}"
+    return (
+        f"{format_latency(calibration.overhead_ms)} + {calibration.slope:.3f} x sum of its blocks"
+        + (spill if calibration.spill_ms_per_mb else "")
+        + (launch if calibration.launch_ms else "")
+    )

@@ -25,11 +25,10 @@ _STREAMED_MB = 8.0  # items that need more than this depend on the memory that n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Net:
-    """A whole network to measure: its item, the space that it was drawn from, and whether it calibrates."""
+    """A whole network to measure: its item, and the space that it was drawn from."""
 
     space: str
     item: Item
-    calibrates: bool
 
 
 def unique_blocks(spaces: Iterable[SearchSpace]) -> dict[str, LayerSpec]:
@@ -58,7 +57,7 @@ def network_item(name: str, layers: Sequence[LayerSpec]) -> Item:
 
 
 def draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[Net]:
-    """Draws n networks of a space, uniform over MACs; two of five calibrate.
+    """Draws n networks of a space, uniform over MACs.
 
     Random ones are nearly all of one size, from which no slope can be told: a fit to them was 5 % off at either end.
     """
@@ -71,9 +70,9 @@ def draw_nets(space: SearchSpace, n: int, *, seed: int) -> Iterator[Net]:
         found.setdefault(subnet.id, subnet)
     order = rng.permutation(len(found))
     subnets = list(found.values())
-    for i, place in enumerate(order.tolist()):
+    for place in order.tolist():
         item = network_item(f"net {space.name} {subnets[place].id}", plan(space, subnets[place]))
-        yield Net(space=space.name, item=item, calibrates=i % 5 < 2)
+        yield Net(space=space.name, item=item)
 
 
 def uniform_over_macs(space: SearchSpace, n: int, *, rng: np.random.Generator) -> Codes:

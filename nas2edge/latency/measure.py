@@ -18,11 +18,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nas2edge._version import __version__
 from nas2edge.costs import count_params
 from nas2edge.device import Device
-from nas2edge.latency.calibrate import fit_calibration, validate
+from nas2edge.latency.calibrate import Floats, fit_calibration, held_out, validate
 from nas2edge.latency.guard import Guard, make_look, memory_copy
 from nas2edge.latency.items import Net, block_items, border_items, draw_nets, rows_from, unique_blocks
 from nas2edge.latency.machine import Machine, read_machine
@@ -37,12 +38,12 @@ from nas2edge.latency.protocol import (
     measure,
     memory_ms,
 )
-from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, Validation, count_launches
+from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, count_launches
 from nas2edge.latency.target import Quantise, Target, check_target, describe, device_of, make_prepare
 from nas2edge.plan import LayerSpec
 from nas2edge.space import SearchSpace
 
-DEFAULT_NETS = 50  # of each space; two fifths calibrate, the others validate
+DEFAULT_NETS = 50  # of each space
 _UNCALIBRATED_REL_SIGMA = 0.1
 
 MEMORY = "memory_ms"
@@ -62,7 +63,7 @@ class Request:
         date: ISO date.
         seed: Draws networks, weights and the order.
         options: How thoroughly to measure.
-        nets: Whole networks of each space; two fifths calibrate, the others validate.
+        nets: Whole networks of each space, which calibrate and validate.
         layers: Only these blocks, rather than all of the spaces.
         partial: File to save to on the way and to go on from, if it exists.
     """
@@ -294,38 +295,50 @@ def protocol_entries(request: Request) -> dict[str, Any]:
 def calibrate(
     table: LatencyTable, nets: Sequence[Net], found: Mapping[str, Measurement], *, cache_mb: float | None
 ) -> LatencyTable:
-    """Fits the table's calibration on some measured networks, and validates it on the others."""
+    """Calibrates a table to measured networks, and validates it on each by a fit to others (`cross_fitted`)."""
 
     # Disturbed networks say more of the machine's other work than of the table; the protocol counts them.
     quiet = [net for net in nets if net.item.id in found and found[net.item.id].quiet]
-    calibrated = fitted(
-        table,
-        [net.item.layers for net in quiet if net.calibrates],
-        [found[net.item.id].p50 for net in quiet if net.calibrates],
-        cache_mb=cache_mb,
-    )
-    validations: list[Validation] = []
-    errors: list[float] = []
-    for space in dict.fromkeys(net.space for net in nets):
-        held_out = [net for net in quiet if net.space == space and not net.calibrates]
-        if held_out:
-            predicted = [calibrated.estimate(net.item.layers).ms for net in held_out]
-            measured = [found[net.item.id].p50 for net in held_out]
-            validations.append(validate(space, predicted, measured))
-            errors += [p / m - 1.0 for p, m in zip(predicted, measured, strict=True)]
-    rel_sigma = float(np.sqrt(np.mean(np.square(errors)))) if errors else table.rel_sigma
+    measured = np.array([found[net.item.id].p50 for net in quiet])
+    calibrated, predicted = cross_fitted(table, [net.item.layers for net in quiet], measured, cache_mb=cache_mb)
+    validations = [
+        validate(space, *(values[[net.space == space for net in quiet]] for values in (predicted, measured)))
+        for space in dict.fromkeys(net.space for net in quiet)
+    ]
     return replace(
         calibrated,
-        rel_sigma=rel_sigma,
         validation=tuple(validations),
         protocol={**table.protocol, MEMORY: memory_ms(found.values())},
     )
 
 
+def cross_fitted(
+    table: LatencyTable, networks: Sequence[Sequence[LayerSpec]], measured_ms: Floats, *, cache_mb: float | None
+) -> tuple[LatencyTable, Floats]:
+    """Calibrates a table to measured networks, and predicts each of them as if it had not been among these.
+
+    Every fifth of the networks is predicted by a calibration to the other four. So all of them serve for both, and none
+    judges a calibration that knew it.
+
+    Returns:
+        The table with a calibration to all, whose error is that of the predictions; and these, in milliseconds.
+    """
+    if not len(networks):
+        return table, np.zeros(0)
+
+    def predict(others: Sequence[int], ours: Sequence[int]) -> list[float]:
+        part = fitted(table, [networks[i] for i in others], measured_ms[others], cache_mb=cache_mb)
+        return [part.estimate(networks[i]).ms for i in ours]
+
+    predicted = held_out(len(networks), predict)
+    error = float(np.sqrt(np.mean((predicted / measured_ms - 1.0) ** 2)))
+    return replace(fitted(table, networks, measured_ms, cache_mb=cache_mb), rel_sigma=error), predicted
+
+
 def fitted(
     table: LatencyTable,
     networks: Sequence[Sequence[LayerSpec]],
-    measured_ms: Sequence[float],
+    measured_ms: npt.ArrayLike,
     *,
     cache_mb: float | None,
 ) -> LatencyTable:

@@ -49,9 +49,11 @@ def table_metrics(table: LatencyTable, space: SearchSpace) -> TableMetrics:
     if not isinstance(latency, AdditiveMetric):
         return TableMetrics(latency=latency, sigma=table.sigma_metric(space), share=_share(table, space))
 
+    slope = table.slope(space)
+
     def variance_of(layer: LayerSpec) -> float:
         row = table.row(layer)
-        return (table.calibration.slope * row.ms * row.rel_sigma) ** 2
+        return (slope * row.ms * row.rel_sigma) ** 2
 
     sigma = SigmaMetric(latency, AdditiveMetric(space, variance_of), rel_sigma=table.rel_sigma)
     return TableMetrics(latency=latency, sigma=sigma, share=_share(table, space))

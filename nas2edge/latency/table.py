@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -115,6 +115,8 @@ class Calibration:
         launch_ms: Cost of each launch (`nas2edge.latency.kernels`) beyond the warm ones: a block alone, run again and
             again, finds its code in the nearest cache, one of many kernels in a network does not.
         warm_launches: Launches that cost nothing more.
+        large: What holds instead for networks whose weights exceed `cache_mb`, where that differs: their blocks were
+            measured with their weights in the cache, and fetch them in a network.
         nets: Whole networks that were measured for the fit.
         rel_rms: Root mean square of the relative errors of the fit.
 
@@ -130,6 +132,7 @@ class Calibration:
     rel_rms: float = 0.0
     launch_ms: float = 0.0
     warm_launches: float = 0.0
+    large: Calibration | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.slope < math.inf:
@@ -141,9 +144,17 @@ class Calibration:
 
     def total_ms(self, sum_ms: Any, weights_mb: Any, launches: Any) -> Any:
         """Returns the latency of whole networks from sums over their layers; numbers or arrays alike."""
+        if self.large is not None:
+            large = self.large.total_ms(sum_ms, weights_mb, launches)
+            small = replace(self, large=None).total_ms(sum_ms, weights_mb, launches)
+            return np.where(weights_mb > self.cache_mb, large, small)
         spilled = np.maximum(0.0, weights_mb - self.cache_mb)
         cold = np.maximum(0.0, launches - self.warm_launches)
         return self.overhead_ms + self.slope * sum_ms + self.spill_ms_per_mb * spilled + self.launch_ms * cold
+
+    def slope_of(self, weights_mb: Any) -> Any:
+        """Returns the factor on the sum of rows for networks of such weights; a number or an array alike."""
+        return self.slope if self.large is None else np.where(weights_mb > self.cache_mb, self.large.slope, self.slope)
 
 
 def count_launches(layer: LayerSpec) -> int:
@@ -153,7 +164,7 @@ def count_launches(layer: LayerSpec) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Predicted against measured latency of whole networks that played no part in the calibration.
+    """Predicted against measured latency of whole networks, none by a calibration that knew it.
 
     Args:
         space: The space that they were drawn from.
@@ -298,24 +309,39 @@ class LatencyTable:
         ms = float(self.calibration.total_ms(sum_ms, weights_mb, launches))
         return LatencyEstimate(
             ms=ms,
-            sigma_ms=float(self._sigma_ms(ms, variance)),
+            sigma_ms=float(self._sigma_ms(ms, variance, weights_mb)),
             measured_share=sum(row.ms for row in rows if row.status == MEASURED) / sum_ms if sum_ms else 0.0,
             kind=max((row.status for row in rows), key=STATUSES.index, default=MEASURED),
             missing=tuple(dict.fromkeys(layer.key for layer in layers if layer.key not in self._by_key)),
         )
 
+    def calibration_of(self, layers: Sequence[LayerSpec]) -> Calibration:
+        """Returns the calibration that holds for a plan."""
+        large = self.calibration.large
+        return large if large and sum(map(self._weights_mb, layers)) > self.calibration.cache_mb else self.calibration
+
     def metric(self, space: SearchSpace) -> Metric:
         """Returns latencies in milliseconds of populations of a space; equal to `estimate` of each sub-network.
 
         It is an `AdditiveMetric`, with exact extremes, unless the space has sub-networks on both sides of `cache_mb` or
-        `warm_launches`.
+        `warm_launches` and these matter.
 
         Raises:
             TableError: Blocks of the space have no row and nothing to estimate them from; names them.
         """
         self._check_answers(space)
-        calibration = self.calibration
+        return self._metric(space, self.calibration)
+
+    def _metric(self, space: SearchSpace, calibration: Calibration) -> Metric:
         sums = AdditiveMetric(space, lambda layer: self.row(layer).ms)
+        if calibration.large is not None:
+            weights = AdditiveMetric(space, self._weights_mb)
+            if weights.minimum().value > calibration.cache_mb:
+                return self._metric(space, calibration.large)
+            if weights.maximum().value <= calibration.cache_mb:
+                return self._metric(space, replace(calibration, large=None))
+            launches = AdditiveMetric(space, count_launches)
+            return lambda codes: np.asarray(calibration.total_ms(sums(codes), weights(codes), launches(codes)))
         hinges = (
             (calibration.spill_ms_per_mb, calibration.cache_mb, self._weights_mb),
             (calibration.launch_ms, calibration.warm_launches, count_launches),
@@ -350,8 +376,12 @@ class LatencyTable:
             row = self.row(layer)
             return (row.ms * row.rel_sigma) ** 2
 
-        variance = AdditiveMetric(space, variance_of)
-        return lambda codes: np.asarray(self._sigma_ms(latency(codes), variance(codes)))
+        variance, weights = AdditiveMetric(space, variance_of), AdditiveMetric(space, self._weights_mb)
+        return lambda codes: np.asarray(self._sigma_ms(latency(codes), variance(codes), weights(codes)))
+
+    def slope(self, space: SearchSpace) -> float:
+        """Returns the factor on the sum of rows, of a space whose `metric` is additive."""
+        return float(self.calibration.slope_of(AdditiveMetric(space, self._weights_mb).minimum().value))
 
     @property
     def has_energy(self) -> bool:
@@ -428,8 +458,8 @@ class LatencyTable:
     def _weights_mb(self, layer: LayerSpec) -> float:
         return sum(prod(op.weight_shape) for op in layer.ops) * self.device.value_bytes / 1e6
 
-    def _sigma_ms(self, ms: Any, variance: Any) -> Any:
-        return np.sqrt(self.calibration.slope**2 * variance + (self.rel_sigma * ms) ** 2)
+    def _sigma_ms(self, ms: Any, variance: Any, weights_mb: Any) -> Any:
+        return np.sqrt(self.calibration.slope_of(weights_mb) ** 2 * variance + (self.rel_sigma * ms) ** 2)
 
     def _missing_error(self, layers: Sequence[LayerSpec]) -> TableError:
         keys = list(dict.fromkeys(layer.key for layer in layers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ _MEMORY = ("act_kb", "weights_kb")
 _MEMORY_TOLERANCE = 1e-4
 _SHORTCUTS = ("none", "identity", "pool", "conv", "pool+conv")
 _DIGITS = 6
-_LATER = ("launch_ms", "warm_launches")
+_LATER = ("launch_ms", "warm_launches", "large")
 
 T = TypeVar("T", Calibration, Validation)
 
@@ -69,7 +69,7 @@ def table_to_text(table: LatencyTable) -> str:
         "source": table.source,
         "licence": table.licence,
         "rel_sigma": _rounded(table.rel_sigma),
-        "calibration": {name: _rounded(value) for name, value in asdict(table.calibration).items()},
+        "calibration": _calibration_dict(table.calibration),
         "validation": [{name: _rounded(value) for name, value in asdict(entry).items()} for entry in table.validation],
         "protocol": dict(table.protocol),
         "law": None if table.law is None else table.law.to_dict(),
@@ -137,7 +137,7 @@ def table_from_document(raw: Mapping[str, Any]) -> LatencyTable:
         date=raw["date"],
         source=raw["source"],
         licence=raw["licence"],
-        calibration=Calibration() if calibration is None else _numbers(Calibration, calibration, where="calibration"),
+        calibration=Calibration() if calibration is None else _calibration(calibration, where="calibration"),
         protocol=dict(protocol),
         validation=tuple(_numbers(Validation, entry, where="validation") for entry in validation),
         law=None if raw.get("law") is None else KernelLaw.from_dict(raw["law"]),
@@ -208,6 +208,19 @@ def layer_from_dict(raw: Mapping[str, Any]) -> LayerSpec:
         shortcut=shortcut,
         classes=size.get("classes", 0),
     )
+
+
+def _calibration_dict(calibration: Calibration) -> dict[str, Any]:
+    large = {} if calibration.large is None else {"large": _calibration_dict(calibration.large)}
+    return {name: _rounded(value) for name, value in asdict(calibration).items() if name != "large"} | large
+
+
+def _calibration(raw: Any, *, where: str) -> Calibration:
+    if not isinstance(raw, Mapping) or "large" not in raw:
+        return _numbers(Calibration, raw, where=where)
+    numbers = {name: value for name, value in raw.items() if name != "large"}
+    large = _calibration(raw["large"], where=f"{where}.large")
+    return replace(_numbers(Calibration, numbers, where=where), large=large)
 
 
 def _numbers(cls: type[T], raw: Any, *, where: str) -> T:

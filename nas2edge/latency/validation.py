@@ -24,7 +24,7 @@ from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
 from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import MEMORY, Progress, fitted, measure_saved, no_progress
+from nas2edge.latency.measure import MEMORY, Progress, cross_fitted, measure_saved, no_progress
 from nas2edge.latency.protocol import Measurement, Options, Prepare, memory_ms
 from nas2edge.latency.table import LatencyTable, Validation
 from nas2edge.plan import LayerSpec, plan
@@ -46,7 +46,8 @@ class ValidationRequest:
         seed: Draws networks, weights and the order.
         options: How thoroughly to measure.
         partial: File to save to on the way and to go on from, if it exists.
-        calibrate: Whether to fit the table's calibration anew to two fifths of the networks, and report on the others.
+        calibrate: Whether to fit the table's calibration anew to the networks. Then the report is on predictions of
+            every fifth of them by a fit to the others.
     """
 
     nets: int = 100
@@ -192,19 +193,21 @@ def validate_table(
                           context=context, options=request.options, prepare=prepare, cache_mb=cache_mb, rng=rng,
                           progress=progress)  # fmt: skip
     memory = memory_ms(found.values())
+    predicted: dict[str, float] = {}
     if request.calibrate:
-        # Every space and role has its share in both parts.
-        fit, drawn = (
-            [net for i, net in enumerate(drawn) if i % 5 < 2],
-            [net for i, net in enumerate(drawn) if i % 5 > 1],
-        )
-        quiet = [net for net in fit if found[net.name].quiet]
-        table = fitted(table, [net.layers for net in quiet], [found[net.name].p50 for net in quiet], cache_mb=cache_mb)
-        # What was expected of the old calibration says nothing of this one.
-        table = replace(table, rel_sigma=table.calibration.rel_rms, protocol={**table.protocol, MEMORY: memory})
+        # In this order every space and role has its share in every fifth.
+        quiet = [net for net in drawn if found[net.name].quiet]
+        measured = np.array([found[net.name].p50 for net in quiet])
+        table, ms = cross_fitted(table, [net.layers for net in quiet], measured, cache_mb=cache_mb)
+        table = replace(table, protocol={**table.protocol, MEMORY: memory})
+        predicted = dict(zip((net.name for net in quiet), ms.tolist(), strict=True))
     reports = []
     for space in spaces:
-        nets = [_validated(table, net, found[net.name]) for net in drawn if net.space is space]
+        nets = [
+            _validated(table, net, found[net.name], predicted_ms=predicted.get(net.name))
+            for net in drawn
+            if net.space is space
+        ]
         reports.append(report_of(table, space, nets, memory=memory))
     return table, tuple(reports)
 
@@ -258,7 +261,9 @@ def report_of(
     )
 
 
-def _validated(table: LatencyTable, net: _Drawn, measured: Measurement) -> ValidatedNet:
+def _validated(
+    table: LatencyTable, net: _Drawn, measured: Measurement, *, predicted_ms: float | None = None
+) -> ValidatedNet:
     layers = net.layers
     estimate = table.estimate(layers)
     return ValidatedNet(
@@ -266,7 +271,7 @@ def _validated(table: LatencyTable, net: _Drawn, measured: Measurement) -> Valid
         role=net.role,
         resolution=net.subnet.resolution,
         macs=sum(map(count_macs, layers)),
-        predicted_ms=estimate.ms,
+        predicted_ms=estimate.ms if predicted_ms is None else predicted_ms,
         sigma_ms=estimate.sigma_ms,
         measured_ms=measured.p50,
         measured_rel_sigma=measured.rel_sigma,

@@ -60,7 +60,10 @@ def split_blocks(plans: Sequence[Sequence[LayerSpec]], table: LatencyTable) -> B
         TableError: Blocks have no row and nothing to estimate them from; names them.
     """
     layers, _ = distinct_blocks(plans)
-    slope, overhead = table.calibration.slope, table.calibration.overhead_ms
+    # Where networks of either kind are among them, the lesser numbers are common to all.
+    kinds = [kind for kind in (table.calibration, table.calibration.large) if kind is not None]
+    used = [kind for kind in kinds if any(table.calibration_of(plan) is kind for plan in plans)]
+    slope, overhead = min(kind.slope for kind in used), min(kind.overhead_ms for kind in used)
     rows = [table.row(layer) for layer in layers]
     ms_of = {layer: slope * row.ms for layer, row in zip(layers, rows, strict=True)}
     return BlockSplit(
