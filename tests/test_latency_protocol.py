@@ -6,7 +6,16 @@ import pytest
 
 from nas2edge import unique_layers
 from nas2edge.latency.guard import Floor, Guard, make_look
-from nas2edge.latency.protocol import Item, Options, Visit, Visits, measure, memory_ms, summarise
+from nas2edge.latency.protocol import (
+    Item,
+    Options,
+    Visit,
+    Visits,
+    in_usual_memory,
+    measure,
+    memory_ms,
+    summarise,
+)
 from tests.latency_fakes import FakeMachine, layer_ms
 from tests.search_spaces import small_space
 
@@ -157,23 +166,43 @@ def test_two_fastest_quiet_visits_count():
     assert result.n == 20
 
 
-def test_of_what_streams_all_quiet_visits_count():
-    """Where memory lies differs from session to session, and the fastest is not what a user gets."""
-    visits = [VISIT, replace(VISIT, p50=1.04), replace(VISIT, p50=1.09), replace(VISIT, p50=0.96, reference=3.0)]
+def test_the_state_of_the_memory_is_taken_out_of_what_streams():
+    """Networks here take 4 ms times the square root of the copy's time; a heavy block, twice the copy's time."""
+    rng = np.random.default_rng(0)
+    nets = [Item(id=f"net {i}", layers=ITEMS[0].layers * 2, streams=True) for i in range(15)]
+    block = Item(id="block", layers=ITEMS[0].layers, streams=True)
+    small = Item(id="small", layers=ITEMS[0].layers)
 
-    result = summarise(visits, floor=Floor(2.0), options=QUICK, streams=True)
+    def visit(ms, copy):
+        return replace(VISIT, min=ms, p10=ms, p50=ms, p90=ms, std=0.0, memory=copy)
 
-    assert result.quiet
-    assert result.p50 == pytest.approx(1.04)
-    assert result.rel_sigma == pytest.approx(np.std([1.0, 1.04, 1.09], ddof=1) / 1.04)
-    assert result.n == 30
+    copies = {item.id: rng.uniform(1.0, 2.0, 4).tolist() for item in nets}
+    visits = {name: [visit(4.0 * copy**0.5, copy) for copy in entries] for name, entries in copies.items()}
+    visits |= {"block": [visit(2.0 * copy, copy) for copy in np.linspace(1.0, 2.0, 25).tolist()]}
+    visits |= {"small": [VISIT]}
+
+    found = in_usual_memory([*nets, block, small], visits)
+
+    usual = np.median([visit.memory for entries in visits.values() for visit in entries if visit.memory])
+    for net in nets:
+        assert [visit.p50 for visit in found[net.id]] == pytest.approx([4.0 * usual**0.5] * 4)
+    assert [visit.p50 for visit in found["block"]] == pytest.approx([2.0 * usual] * 25)
+    assert [visit.memory for visit in found["net 0"]] == copies["net 0"]
+    assert found["small"] == [VISIT]
+
+
+def test_a_few_visits_tell_nothing_of_the_memory():
+    item = replace(ITEMS[0], streams=True)
+    visits = {item.id: [replace(VISIT, memory=1.0), replace(VISIT, memory=2.0, p50=1.5)]}
+
+    assert in_usual_memory([item], visits) == visits
 
 
 def test_what_the_copy_in_memory_varies_by_itself_is_no_disturbance():
     """On a quiet machine its 5th and 95th percentile are a factor of 1.35 apart."""
     visits = [replace(VISIT, memory=memory) for memory in (1.0, 1.35)]
 
-    result = summarise(visits, floor=Floor(2.0, 1.0), options=QUICK, streams=True)
+    result = summarise(visits, floor=Floor(2.0, 1.0), options=QUICK)
 
     assert result.quiet
     assert result.memory == pytest.approx(1.175)
@@ -181,10 +210,7 @@ def test_what_the_copy_in_memory_varies_by_itself_is_no_disturbance():
 
 def test_the_state_of_the_memory_is_that_of_the_items_that_need_it():
     small = summarise([VISIT, VISIT], floor=Floor(2.0), options=QUICK)
-    large = [
-        summarise([replace(VISIT, memory=ms)] * 2, floor=Floor(2.0, 1.0), options=QUICK, streams=True)
-        for ms in (1.0, 1.2, 2.0)
-    ]
+    large = [summarise([replace(VISIT, memory=ms)] * 2, floor=Floor(2.0, 1.0), options=QUICK) for ms in (1.0, 1.2, 2.0)]
 
     assert memory_ms([small, *large]) == pytest.approx(1.2)
     assert memory_ms([small]) is None
@@ -282,7 +308,7 @@ def test_slices_that_were_disturbed_do_not_count(lasts):
 
 
 @pytest.mark.parametrize(("p50", "again"), [((1.0, 1.02), False), ((1.0, 1.04), True), ((1.0, 1.04, 1.02), False)])
-def test_what_streams_is_visited_until_its_visits_tell_the_mean_well_enough(p50, again):
+def test_what_streams_is_visited_until_its_two_fastest_visits_agree(p50, again):
     item = replace(ITEMS[0], streams=True)
     visits = {item.id: [replace(VISIT, p50=value, reference=0.1, memory=1.0) for value in p50]}
     memory = lambda n: (n * 1e-3, n * 1e-3)  # noqa: E731

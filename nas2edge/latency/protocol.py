@@ -9,9 +9,8 @@ process had the core (their CPU time is short of the time that passed) are dropp
 too few slices that count, is made again. After the sessions, items whose quiet visits disagree are visited again. All
 repetition is bounded; what stays disturbed is kept with a wider error.
 
-A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits. An item that needs much
-memory also depends on where its session's memory lies, which differs by some percent from session to session and is
-no disturbance: its latency is the median of all its quiet visits, each a session of its own.
+A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits. The state of the memory
+is no disturbance that passes: it is taken out first (`nas2edge.latency.memory`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas2edge.latency.guard import Floor, Guard, Look, Timed, warm_up
+from nas2edge.latency.memory import power_of_memory
 from nas2edge.plan import LayerSpec
 
 Prepare = Callable[["Item"], Timed]
@@ -51,7 +51,7 @@ class Options:
         warmup_s: Seconds of untimed runs before a visit, at least two runs.
         drift_limit: How much slower than its floor the reference may be.
         memory_limit: How much slower than its floor the copy in memory may be; by itself it varies by a third.
-        spread_limit: How much an item's two visits may differ; half of it is what the mean of more may be off by.
+        spread_limit: How much an item's two fastest visits may differ.
         retries: Visits repeated at once after a disturbance.
         repairs: Further passes over the items that are disturbed or disagree.
         save_every: Visits between two saves.
@@ -213,30 +213,25 @@ def measure(
         )
     for _ in range(options.repairs):
         floor = guard.floor
-        due = [item for item in items if _needs_repair(item, visits.get(item.id, ()), floor=floor, options=options)]
+        usual = in_usual_memory(items, visits)
+        due = [item for item in items if _needs_repair(usual.get(item.id, ()), floor=floor, options=options)]
         if not due or deadline():
             break
         visit_all(due)
     save(visits)
-    floor = guard.floor
-    return {
-        item.id: summarise(visits[item.id], floor=floor, options=options, streams=item.streams)
-        for item in items
-        if visits.get(item.id)
-    }
+    floor, usual = guard.floor, in_usual_memory(items, visits)
+    return {item.id: summarise(usual[item.id], floor=floor, options=options) for item in items if visits.get(item.id)}
 
 
-def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options, streams: bool = False) -> Measurement:
+def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Measurement:
     """Combines the visits of an item.
 
     Args:
         visits: The visits, one at least.
         floor: Of the references.
-        options: What counts as quiet.
-        streams: Whether the item needs much memory: then all quiet visits count. Else the two fastest quiet ones do. If
-            fewer than two are quiet, the two fastest of all.
+        options: What counts as quiet. If fewer than two visits are, the two fastest of all are taken.
     """
-    chosen, quiet = _chosen(visits, floor=floor, options=options, streams=streams)
+    chosen, quiet = _chosen(visits, floor=floor, options=options)
     medians = [visit.p50 for visit in chosen]
     p50 = float(np.median(medians))
     spread = float(np.std(medians, ddof=1)) / p50 if len(medians) > 1 else 0.0
@@ -253,6 +248,38 @@ def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options, stream
         quiet=quiet,
         memory=float(np.median([visit.memory for visit in chosen])),
     )
+
+
+def in_usual_memory(items: Sequence[Item], visits: Visits) -> Visits:
+    """Returns the visits of items with the times that the median state of the memory would have given.
+
+    Args:
+        items: What was visited; blocks of a kind, and networks, have a power in common (`nas2edge.latency.memory`).
+        visits: Visits, by item; those around which the copy was not timed stay as they are.
+    """
+    kinds: dict[str, list[str]] = {}
+    for item in items:
+        if item.streams and any(visit.memory for visit in visits.get(item.id, ())):
+            kind = item.layers[0].op if len(item.layers) == 1 else "network"
+            kinds.setdefault(kind, []).append(item.id)
+    if not kinds:
+        return visits
+    timed = {name: [visit for visit in visits[name] if visit.memory] for names in kinds.values() for name in names}
+    usual = float(np.median([visit.memory for entries in timed.values() for visit in entries]))
+    found = dict(visits)
+    for names in kinds.values():
+        power = power_of_memory(
+            [[visit.memory for visit in timed[name]] for name in names],
+            [[visit.p50 for visit in timed[name]] for name in names],
+        )
+        for name in names:
+            found[name] = [_scaled(visit, (usual / (visit.memory or usual)) ** power) for visit in visits[name]]
+    return found
+
+
+def _scaled(visit: Visit, factor: float) -> Visit:
+    times = {name: getattr(visit, name) * factor for name in ("min", "p10", "p50", "p90", "std")}
+    return replace(visit, **times)
 
 
 def memory_ms(found: Iterable[Measurement]) -> float | None:
@@ -382,20 +409,14 @@ def _count_quiet(visits: Sequence[Visit], *, floor: Floor, options: Options) -> 
     return sum(_is_quiet(visit, floor=floor, options=options) for visit in visits)
 
 
-def _chosen(visits: Sequence[Visit], *, floor: Floor, options: Options, streams: bool) -> tuple[list[Visit], bool]:
+def _chosen(visits: Sequence[Visit], *, floor: Floor, options: Options) -> tuple[list[Visit], bool]:
     quiet = [visit for visit in visits if _is_quiet(visit, floor=floor, options=options)]
     enough = len(quiet) >= 2
-    pool = sorted(quiet if enough else visits, key=lambda visit: visit.p50)
-    return pool if enough and streams else pool[:2], enough
+    return sorted(quiet if enough else visits, key=lambda visit: visit.p50)[:2], enough
 
 
-def _needs_repair(item: Item, visits: Sequence[Visit], *, floor: Floor, options: Options) -> bool:
+def _needs_repair(visits: Sequence[Visit], *, floor: Floor, options: Options) -> bool:
     if not visits:
         return True
-    chosen, quiet = _chosen(visits, floor=floor, options=options, streams=item.streams)
-    if not quiet:
-        return True
-    medians = [visit.p50 for visit in chosen]
-    # Of two visits this is half of their difference; of more it falls as they become many.
-    error = float(np.std(medians, ddof=1)) / math.sqrt(len(medians))
-    return error > chosen[0].p50 * options.spread_limit / 2
+    chosen, quiet = _chosen(visits, floor=floor, options=options)
+    return not quiet or chosen[1].p50 > chosen[0].p50 * (1.0 + options.spread_limit)
