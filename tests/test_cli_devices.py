@@ -79,6 +79,21 @@ def test_profile_measures_calibrates_and_validates(tmp_path, machine):
     assert "cpu" in invoke("devices").output
 
 
+def test_visits_that_are_kept_make_the_table_anew(tmp_path, machine):
+    invoke("profile", "--keep-visits", *QUICK)
+    kept = tmp_path / "latency_tables" / "cpu.partial"
+    visits = json.loads(kept.read_text())["visits"]
+    first = read_table(tmp_path / "latency_tables" / "cpu.json")
+    machine.built.clear()
+
+    invoke("profile", *QUICK)
+
+    assert len(machine.built) == 1  # the reference
+    assert len(visits) > len(first.rows)
+    assert read_table(tmp_path / "latency_tables" / "cpu.json").rows == first.rows
+    assert not kept.exists()
+
+
 def test_profile_shows_the_error_on_other_networks(machine):
     shown = invoke("profile", *QUICK).output
 

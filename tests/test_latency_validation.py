@@ -175,6 +175,21 @@ def test_the_command_writes_report_and_plot_and_updates_the_table(folder):
     assert "Kendall tau" in result.stderr
 
 
+def test_visits_that_are_kept_make_the_report_anew(folder, monkeypatch):
+    machine = FakeMachine()
+    monkeypatch.setattr("nas2edge.latency.target.make_prepare", lambda target, **others: machine.prepare)
+    command = ["tables", "validate", "toy.json", "--nets", "20", "--time-per-network", "1ms", "--json"]
+
+    first = CliRunner().invoke(main, [*command, "--keep-visits"])
+    machine.built.clear()
+    again = CliRunner().invoke(main, command)
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert json.loads(first.stdout) == json.loads(again.stdout)
+    assert len(machine.built) == 1  # the reference
+    assert not (folder / "toy-tiny.validation.partial").exists()
+
+
 def test_the_command_reports_on_every_space(folder):
     pytest.importorskip("matplotlib")
     rows = measured_table([*unique_layers(TINY), *unique_layers(small_space())]).rows

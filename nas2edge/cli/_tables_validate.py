@@ -45,6 +45,8 @@ _NOTABLE = 0.05  # change of the memory's speed
                    "that the table is for.")  # fmt: skip
 @click.option("--update", is_flag=True, help="State the result in the table, which must be a .json file.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted validation instead of going on from it.")
+@click.option("--keep-visits", is_flag=True,
+              help="Keep the .partial file of all visits: the same command makes the report of them anew.")  # fmt: skip
 @json_option
 def validate(
     table: str,
@@ -57,6 +59,7 @@ def validate(
     calibrate: bool,
     update: bool,
     restart: bool,
+    keep_visits: bool,
     as_json: bool,
 ) -> None:
     """Measure networks that TABLE has never seen on this machine, and tell how far it is off.
@@ -111,7 +114,8 @@ def validate(
         _render(console, report, loaded)
         console.print(f"{path}: the report", markup=False)
         _plot(console, report, path.with_suffix(".png"))
-    partial.unlink(missing_ok=True)
+    if not keep_visits:
+        partial.unlink(missing_ok=True)
     if as_json:
         several = {"format": f"{FORMAT}s", "version": VERSION, "reports": documents}
         echo_json(documents[0] if len(documents) == 1 else several)

@@ -68,6 +68,8 @@ _SHOWN = 5
               help="Read the results.tar.gz that the script wrote.")  # fmt: skip
 @click.option("--ssh", metavar="USER@HOST", help="Pack, run and ingest on another machine; by key, never a password.")
 @click.option("--restart", is_flag=True, help="Forget an interrupted measurement instead of going on from it.")
+@click.option("--keep-visits", is_flag=True,
+              help="Keep the .partial file of all visits: the same command makes the table of them anew.")  # fmt: skip
 @json_option
 def command(
     device: str,
@@ -86,6 +88,7 @@ def command(
     ingest: Path | None,
     ssh: str | None,
     restart: bool,
+    keep_visits: bool,
     as_json: bool,
 ) -> None:
     """Measure this machine block by block into a latency table, with its error on whole networks.
@@ -140,7 +143,7 @@ def command(
                              threads=threads or 1, batch=batch, budget=budget, restart=restart)  # fmt: skip
     _make_user_folder(path)
     write_table(path, table)
-    if not (estimate or ingest or ssh):
+    if not (estimate or ingest or ssh or keep_visits):
         partial_path(path).unlink(missing_ok=True)
     _report(table, path, failed, as_json=as_json)
 
