@@ -38,7 +38,6 @@ from nas2edge.plan import LayerSpec, OpSpec, plan
 from nas2edge.space import SubnetConfig
 from nas2edge.supernet.blocks import activate, run_block
 from nas2edge.supernet.elastic import BN_EPS, ElasticOp, Supernet
-from nas2edge.supernet.parts import clear_gradients
 from nas2edge.train.optim import clip_gradients, make_optimizer
 from nas2edge.train.recipe import load_recipe
 from nas2edge.train.step import StepLosses, add_gradients, make_strategy
@@ -129,7 +128,7 @@ class Stepper:
     def gradients(self, step: int) -> StepLosses:
         """Leaves the gradients of a step in the parameters."""
         torch.manual_seed(step)
-        self.optimizer.zero_grad() if self.plain else clear_gradients(self.supernet.parameters())
+        self.optimizer.zero_grad()
         rng = np.random.default_rng((SEED, step))
         return add_gradients(self.model, self.images, self.labels, strategy=self.strategy, rng=rng)
 

@@ -9,7 +9,7 @@ from torch import nn
 from nas2edge.space import SearchSpace
 from nas2edge.supernet import fused
 from nas2edge.supernet.elastic import Supernet
-from nas2edge.supernet.parts import clear_gradients, is_small, part_of, pointwise_conv2d, product_with_part
+from nas2edge.supernet.parts import is_small, part_of, pointwise_conv2d, product_with_part
 
 
 @pytest.fixture(autouse=True)
@@ -135,22 +135,6 @@ def test_the_gradient_of_a_part_is_added_to_the_parameters_own():
     part_of(parameter, slice(1)).sum().backward()
     expected = torch.tensor([[3.0, 3.0, 3.0, 1.0], [2.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(parameter.grad, expected)
-
-
-def test_cleared_gradients_leave_their_memory_to_the_next():
-    parameter = nn.Parameter(torch.ones(3))
-    (part_of(parameter, slice(2)) * 2.0).sum().backward()
-    first = parameter.grad
-    clear_gradients([parameter])
-    assert parameter.grad is None
-    part_of(parameter, slice(1)).sum().backward()
-    assert parameter.grad is first
-    torch.testing.assert_close(first, torch.tensor([1.0, 0.0, 0.0]))
-    # A parameter that has become another needs other memory.
-    clear_gradients([parameter])
-    parameter.data = parameter.data.double()
-    part_of(parameter, slice(1)).sum().backward()
-    torch.testing.assert_close(parameter.grad, torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
 
 
 def test_normalisation_uses_the_first_channels_of_its_parameters():

@@ -7,17 +7,14 @@ these up. Here gradients go straight into the parameter's `.grad`: use `torch.au
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 _BATCH = 16  # images from which on PyTorch hands convolutions of one pixel to oneDNN on one thread
 _SMALL_ROWS = 1024  # of a matrix product, up to which its weights outweigh what it is applied to
-_KEPT = WeakTensorKeyDictionary()  # from parameters to the memory of their last gradients
 
 
 def part_of(parameter: Tensor, *index: slice) -> Tensor:
@@ -74,27 +71,8 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 def gradient_of(parameter: Tensor) -> Tensor:
     """Returns a parameter's gradient, of zeros if it has none yet."""
     if parameter.grad is None:
-        kept: Tensor | None = _KEPT.get(parameter)  # type: ignore[no-untyped-call]
-        if kept is not None and _layout(kept) == _layout(parameter):
-            parameter.grad = kept.zero_()
-        else:
-            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
-
-
-def clear_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Takes the gradients away, as before a step; on a CPU the next ones are written to their memory.
-
-    New memory for every step's gradients costs a page fault for every 4 kB. On a GPU PyTorch keeps the memory itself.
-    """
-    for parameter in parameters:
-        if parameter.grad is not None and parameter.device.type == "cpu":
-            _KEPT[parameter] = parameter.grad
-        parameter.grad = None
-
-
-def _layout(x: Tensor) -> tuple[object, ...]:
-    return x.device, x.dtype, x.shape, x.stride()
 
 
 def _is_channels_last(x: Tensor) -> bool:

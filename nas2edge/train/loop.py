@@ -27,7 +27,6 @@ from nas2edge.supernet.checkpoint import LoadedSupernet, save_supernet
 from nas2edge.supernet.elastic import Supernet
 from nas2edge.supernet.evaluate import Share, SupernetEvaluator, make_evaluator
 from nas2edge.supernet.images import write_zip
-from nas2edge.supernet.parts import clear_gradients
 from nas2edge.supernet.weights_file import IMAGES_NAME, WEIGHTS_NAME, supernet_info
 from nas2edge.train.data import Batch, BatchSource, Request, TrainFiles
 from nas2edge.train.optim import clip_gradients, learning_rate, make_optimizer
@@ -283,7 +282,7 @@ class _Run:
         rate = learning_rate(recipe, step=position.epoch * self.steps + position.step, steps_per_epoch=self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        clear_gradients(self.model.parameters())
+        self.optimizer.zero_grad()
         # A step's randomness depends on nothing but the seed and the position, so there is no state of it to save.
         torch.manual_seed(_seed(recipe.seed, position.epoch, position.step, process.rank))  # dropout, drop-connect
         rng = np.random.default_rng((recipe.seed, position.epoch, position.step))
