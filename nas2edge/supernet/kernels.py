@@ -263,6 +263,46 @@ def add_products(g: Any, x: Any, sums: Any) -> None:
 
 
 @_compiled()
+def _add_five_by_five(g: Any, x: Any, out: Any) -> None:
+    """`add_depthwise_weight_gradient` for the kernel and stride that most blocks have."""
+    n, rows, columns, chs = g.shape
+    padded = np.zeros((columns + 4, chs), np.float32)
+    for b in range(n):
+        for y in range(rows):
+            padded[2 : columns + 2] = x[b, y]
+            for i in range(max(0, y + 3 - rows), min(5, y + 3)):
+                _add_row_of_five(g[b, y + 2 - i], padded, out[i])
+
+
+@_compiled()
+def _add_row_of_five(g: Any, x: Any, out: Any) -> None:
+    """Adds what one row gives for one row of the kernel: four positions at once, so that sums are written once for all.
+
+    Args:
+        g: Shape (W, C).
+        x: Shape (W + 4, C).
+        out: Shape (5, C), added to.
+    """
+    columns, chs = g.shape
+    whole = columns // 4 * 4
+    for w in range(0, whole, 4):
+        for c in range(chs):
+            g0, g1, g2, g3 = g[w, c], g[w + 1, c], g[w + 2, c], g[w + 3, c]
+            x0, x1, x2, x3 = x[w, c], x[w + 1, c], x[w + 2, c], x[w + 3, c]
+            x4, x5, x6, x7 = x[w + 4, c], x[w + 5, c], x[w + 6, c], x[w + 7, c]
+            a0 = out[0, c] + (g0 * x0 + g1 * x1 + g2 * x2 + g3 * x3)
+            a1 = out[1, c] + (g0 * x1 + g1 * x2 + g2 * x3 + g3 * x4)
+            a2 = out[2, c] + (g0 * x2 + g1 * x3 + g2 * x4 + g3 * x5)
+            a3 = out[3, c] + (g0 * x3 + g1 * x4 + g2 * x5 + g3 * x6)
+            a4 = out[4, c] + (g0 * x4 + g1 * x5 + g2 * x6 + g3 * x7)
+            out[0, c], out[1, c], out[2, c], out[3, c], out[4, c] = a0, a1, a2, a3, a4
+    for w in range(whole, columns):
+        for j in range(5):
+            for c in range(chs):
+                out[j, c] += g[w, c] * x[w + j, c]
+
+
+@_compiled()
 def add_depthwise_weight_gradient(g: Any, x: Any, stride: int, out: Any) -> None:
     """Adds the gradient of a depthwise convolution's weight, padded by half a kernel.
 
@@ -274,6 +314,9 @@ def add_depthwise_weight_gradient(g: Any, x: Any, stride: int, out: Any) -> None
     """
     n, rows, columns, chs = g.shape
     k = out.shape[0]
+    if k == 5 and stride == 1:
+        _add_five_by_five(g, x, out)
+        return
     for b in range(n):
         for h in range(rows):
             for w in range(columns):
