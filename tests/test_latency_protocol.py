@@ -7,13 +7,15 @@ import pytest
 from nas2edge import unique_layers
 from nas2edge.latency.guard import Floor, Guard, make_look
 from nas2edge.latency.protocol import (
+    MEMORY_MS,
+    REFERENCE_MS,
     Item,
     Options,
     Visit,
     Visits,
     in_usual_memory,
+    machine_state,
     measure,
-    memory_ms,
     summarise,
 )
 from tests.latency_fakes import FakeMachine, layer_ms
@@ -212,8 +214,9 @@ def test_the_state_of_the_memory_is_that_of_the_items_that_need_it():
     small = summarise([VISIT, VISIT], floor=Floor(2.0), options=QUICK)
     large = [summarise([replace(VISIT, memory=ms)] * 2, floor=Floor(2.0, 1.0), options=QUICK) for ms in (1.0, 1.2, 2.0)]
 
-    assert memory_ms([small, *large]) == pytest.approx(1.2)
-    assert memory_ms([small]) is None
+    assert machine_state([small, *large])[MEMORY_MS] == pytest.approx(1.2)
+    assert machine_state([small]) == {MEMORY_MS: None, REFERENCE_MS: VISIT.reference}
+    assert machine_state([replace(small, quiet=False)])[REFERENCE_MS] is None
 
 
 def test_items_that_need_memory_are_measured_again_while_others_use_it():

@@ -14,8 +14,7 @@ from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError, InputError
 from nas2edge.latency import read_table, write_table
 from nas2edge.latency.calibrate import validate
-from nas2edge.latency.measure import MEMORY
-from nas2edge.latency.protocol import Options
+from nas2edge.latency.protocol import MEMORY_MS, REFERENCE_MS, Options
 from nas2edge.latency.validation import (
     FRONT,
     RANDOM,
@@ -67,7 +66,7 @@ def net(predicted, measured, *, sigma=0.1, quiet=True, role=RANDOM):
 def test_the_report_counts_networks_of_a_quiet_machine():
     nets = [net(1.04, 1.0), net(2.16, 2.0, role=UNIFORM), net(4.0, 4.0), net(9.0, 1.0, quiet=False)]
 
-    report = report_of(TABLE, TINY, nets)
+    report = report_of(TABLE, TINY, nets, state={})
 
     assert report.summary.nets == 3
     assert report.summary.mape == pytest.approx(4.0)
@@ -81,17 +80,20 @@ def test_the_report_counts_networks_of_a_quiet_machine():
 @pytest.mark.parametrize(
     ("then", "now", "slower"), [(2.0, 2.3, 0.15), (2.0, 1.9, -0.05), (None, 2.3, None), (2.0, None, None)]
 )
-def test_the_report_says_how_the_memory_has_changed(then, now, slower):
-    table = replace(TABLE, protocol={**TABLE.protocol, MEMORY: then})
+def test_the_report_says_how_the_machine_has_changed(then, now, slower):
+    expected = None if slower is None else pytest.approx(slower)
+    for name, other in ((MEMORY_MS, REFERENCE_MS), (REFERENCE_MS, MEMORY_MS)):
+        table = replace(TABLE, protocol={**TABLE.protocol, name: then, other: 1.0})
 
-    report = report_of(table, TINY, [net(1.04, 1.0)], memory=now)
+        report = report_of(table, TINY, [net(1.04, 1.0)], state={name: now, other: 1.0})
 
-    assert report.memory_slower == (None if slower is None else pytest.approx(slower))
+        found = {MEMORY_MS: report.memory_slower, REFERENCE_MS: report.reference_slower}
+        assert found == {name: expected, other: 0.0}
 
 
 def test_a_busy_machine_gives_no_report():
     with pytest.raises(InconclusiveError, match="busy during 2 of 3 networks.*run it again"):
-        report_of(TABLE, TINY, [net(1.0, 1.0), net(1.0, 1.0, quiet=False), net(1.0, 1.0, quiet=False)])
+        report_of(TABLE, TINY, [net(1.0, 1.0), net(1.0, 1.0, quiet=False), net(1.0, 1.0, quiet=False)], state={})
 
 
 def test_interrupted_validations_go_on(tmp_path):

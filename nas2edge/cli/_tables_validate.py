@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "nas2edge.table_validation", 1
 
-_NOTABLE = 0.05  # change of the memory's speed
+_NOTABLE = 0.05  # change of the memory's or the reference's speed
 
 
 @click.command("validate")
@@ -146,12 +146,14 @@ def _render(console: Console, report: ValidationReport, table: LatencyTable) -> 
                 f"({found['nets']} networks)",
                 markup=False,
             )
-    if report.memory_slower is not None and abs(report.memory_slower) > _NOTABLE:
-        console.print(
-            f"  a copy from memory to memory took {1 + report.memory_slower:.2f} times what it took when the table was "
-            "measured: networks that need more than the cache change with it",
-            markup=False,
-        )
+    for slower, what, effect in (
+        (report.memory_slower, "a copy from memory to memory", "networks that need more than the cache change with it"),
+        (report.reference_slower, "the reference block", "another clock, or threads that wait longer for each other"),
+    ):
+        if slower is not None and abs(slower) > _NOTABLE:
+            console.print(
+                f"  {what} took {1 + slower:.2f} times what it took when the table was measured: {effect}", markup=False
+            )
     if report.disturbed:
         console.print(
             f"  {report.disturbed} networks do not count: the machine was busy. Run again on a quiet one", markup=False

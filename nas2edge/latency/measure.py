@@ -35,8 +35,8 @@ from nas2edge.latency.protocol import (
     Options,
     Prepare,
     Visits,
+    machine_state,
     measure,
-    memory_ms,
 )
 from nas2edge.latency.table import MEASURED, Calibration, LatencyTable, count_launches
 from nas2edge.latency.target import Quantise, Target, check_target, describe, device_of, make_prepare
@@ -45,9 +45,6 @@ from nas2edge.space import SearchSpace
 
 DEFAULT_NETS = 50  # of each space
 _UNCALIBRATED_REL_SIGMA = 0.1
-
-MEMORY = "memory_ms"
-"""Entry of a table's protocol: the copy in memory, in the median, while it was measured; None if it was not timed."""
 
 Progress = Callable[[int, int], None]
 Build = Callable[..., LatencyTable]
@@ -308,7 +305,7 @@ def calibrate(
     return replace(
         calibrated,
         validation=tuple(validations),
-        protocol={**table.protocol, MEMORY: memory_ms(found.values())},
+        protocol={**table.protocol, **machine_state(found.values())},
     )
 
 

@@ -32,6 +32,9 @@ from nas2edge.plan import LayerSpec
 Prepare = Callable[["Item"], Timed]
 """Builds an item for execution. One that is `Isolating` also samples it in a process of its own."""
 
+MEMORY_MS, REFERENCE_MS = "memory_ms", "reference_ms"
+"""Entries of a table's protocol: see `machine_state`."""
+
 _SLICES = 5
 _REWARM_S = 2e-3
 _PATIENCE = 4.0  # times its budget that a visit goes on for slices that nothing disturbed
@@ -160,6 +163,7 @@ class Measurement:
         rel_sigma: Expected relative error of p50, from the difference of the two visits and the disturbance.
         quiet: Whether the references were at their floors during both visits.
         memory: The copy in memory at the time; 0 if it was not timed.
+        reference: The reference block at the time.
     """
 
     n: int
@@ -171,6 +175,7 @@ class Measurement:
     rel_sigma: float
     quiet: bool
     memory: float = 0.0
+    reference: float = 0.0
 
 
 Visits = dict[str, list[Visit]]
@@ -247,6 +252,7 @@ def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Mea
         rel_sigma=max(spread, drift, _MIN_REL_SIGMA, max(visit.rounding for visit in chosen) / p50),
         quiet=quiet,
         memory=float(np.median([visit.memory for visit in chosen])),
+        reference=float(np.median([visit.reference for visit in chosen])),
     )
 
 
@@ -282,10 +288,21 @@ def _scaled(visit: Visit, factor: float) -> Visit:
     return replace(visit, **times)
 
 
-def memory_ms(found: Iterable[Measurement]) -> float | None:
-    """Returns how long the copy in memory took in the median, around those items that need much of it."""
-    times = [measured.memory for measured in found if measured.memory]
-    return round(float(np.median(times)), 4) if times else None
+def machine_state(found: Iterable[Measurement]) -> dict[str, float | None]:
+    """Returns the machine's state as a table's protocol has it: medians of the copy in memory and of the reference.
+
+    The copy is that around items that need much memory, the reference that of items during which the machine was quiet;
+    None where there are none.
+    """
+    measured = list(found)
+    return {
+        MEMORY_MS: _median([each.memory for each in measured if each.memory]),
+        REFERENCE_MS: _median([each.reference for each in measured if each.quiet]),
+    }
+
+
+def _median(times: Sequence[float]) -> float | None:
+    return round(float(np.median(times)), 6) if times else None
 
 
 def visits_from_dict(raw: Mapping[str, Any]) -> Visits:

@@ -24,8 +24,8 @@ from nas2edge.errors import InconclusiveError
 from nas2edge.latency.calibrate import validate
 from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
-from nas2edge.latency.measure import MEMORY, Progress, cross_fitted, measure_saved, no_progress
-from nas2edge.latency.protocol import Measurement, Options, Prepare, memory_ms
+from nas2edge.latency.measure import Progress, cross_fitted, measure_saved, no_progress
+from nas2edge.latency.protocol import MEMORY_MS, REFERENCE_MS, Measurement, Options, Prepare, machine_state
 from nas2edge.latency.table import LatencyTable, Validation
 from nas2edge.plan import LayerSpec, plan
 from nas2edge.space import Codes, SearchSpace, SubnetConfig
@@ -99,6 +99,7 @@ class ValidationReport:
         by_resolution: The same by resolution.
         memory_slower: How much longer the copy in memory took than when the table was measured, as a share of that;
             None where either was not timed. Networks that need more than the cache are slower by part of it.
+        reference_slower: The same of the reference block: another clock, or threads that wait longer for each other.
     """
 
     table: str
@@ -110,6 +111,7 @@ class ValidationReport:
     by_role: Mapping[str, Mapping[str, float]]
     by_resolution: Mapping[str, Mapping[str, float]]
     memory_slower: float | None = None
+    reference_slower: float | None = None
 
     @property
     def disturbed(self) -> int:
@@ -192,14 +194,14 @@ def validate_table(
     found = measure_saved([network_item(net.name, net.layers) for net in drawn], partial=request.partial,
                           context=context, options=request.options, prepare=prepare, cache_mb=cache_mb, rng=rng,
                           progress=progress)  # fmt: skip
-    memory = memory_ms(found.values())
+    state = machine_state(found.values())
     predicted: dict[str, float] = {}
     if request.calibrate:
         # In this order every space and role has its share in every fifth.
         quiet = [net for net in drawn if found[net.name].quiet]
         measured = np.array([found[net.name].p50 for net in quiet])
         table, ms = cross_fitted(table, [net.layers for net in quiet], measured, cache_mb=cache_mb)
-        table = replace(table, protocol={**table.protocol, MEMORY: memory})
+        table = replace(table, protocol={**table.protocol, **state})
         predicted = dict(zip((net.name for net in quiet), ms.tolist(), strict=True))
     reports = []
     for space in spaces:
@@ -208,7 +210,7 @@ def validate_table(
             for net in drawn
             if net.space is space
         ]
-        reports.append(report_of(table, space, nets, memory=memory))
+        reports.append(report_of(table, space, nets, state=state))
     return table, tuple(reports)
 
 
@@ -230,12 +232,12 @@ class _Drawn:
 
 
 def report_of(
-    table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet], *, memory: float | None = None
+    table: LatencyTable, space: SearchSpace, nets: list[ValidatedNet], *, state: Mapping[str, float | None]
 ) -> ValidationReport:
     """Returns the statistics of measured networks.
 
     Args:
-        memory: Milliseconds of the copy in memory meanwhile; None if it was not timed.
+        state: Of the machine meanwhile (`protocol.machine_state`).
 
     Raises:
         InconclusiveError: The machine was busy during more than half of the networks.
@@ -246,7 +248,6 @@ def report_of(
             f"the machine was busy during {len(nets) - len(quiet)} of {len(nets)} networks; close other programs, pin "
             "the command to a free core as with taskset, and run it again: it goes on with those"
         )
-    before = table.protocol.get(MEMORY)
     off = [abs(net.predicted_ms - net.measured_ms) <= net.sigma_ms for net in quiet]
     return ValidationReport(
         table=table.device.name,
@@ -257,8 +258,13 @@ def report_of(
         within_one_sigma=float(np.mean(off)),
         by_role=_by(quiet, lambda net: net.role),
         by_resolution=_by(quiet, lambda net: str(net.resolution)),
-        memory_slower=memory / before - 1.0 if memory and before else None,
+        memory_slower=_slower(state.get(MEMORY_MS), table.protocol.get(MEMORY_MS)),
+        reference_slower=_slower(state.get(REFERENCE_MS), table.protocol.get(REFERENCE_MS)),
     )
+
+
+def _slower(now: float | None, before: float | None) -> float | None:
+    return now / before - 1.0 if now and before else None
 
 
 def _validated(
