@@ -98,6 +98,7 @@ def test_the_budget_is_kept_and_spent():
     assert len(statuses) == len(unique_layers(SMALL))
     assert 40 < statuses.count(MEASURED) < len(statuses)
     assert table.protocol["measured_rows"] == statuses.count(MEASURED)
+    assert table.protocol["reference_ms"] > 0.0
     (validation,) = table.validation
     assert validation.mape < 2.0
     networks = [plan(SMALL, subnet) for subnet in SMALL.decode(SMALL.sample(50, np.random.default_rng(5)))]

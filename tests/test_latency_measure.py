@@ -43,6 +43,7 @@ def test_rows_are_blocks_without_the_ends_that_they_were_measured_between():
     assert (validation.space, validation.nets, validation.within_5) == ("small", 20, 1.0)
     assert validation.mape < 1e-6
     assert (table.kind, table.protocol["disturbed_rows"]) == ("measured", 0)
+    assert table.protocol["reference_ms"] > 0.0
 
 
 def test_killed_measurements_resume(tmp_path):

@@ -97,6 +97,7 @@ def test_results_become_a_table_as_if_measured_here(device, packs, tool, suffix)
     assert {row.status for row in table.rows} == {MEASURED}
     assert (table.device.name, table.device.runtime) == ("board", TOOLS[tool].runtime)
     assert table.protocol["measured_rows"] == len(REQUEST.blocks)
+    assert "reference_ms" not in table.protocol  # a tool's figure, not to be compared with one of ours
     # What a tool does not tell is left out, not made up.
     assert all(row.p10 is row.std is None and (row.p90 is None) == (tool == "benchncnn") for row in table.rows)
     assert table.protocol["figures"] == ("mean, min" if tool == "benchncnn" else "median, min, p90")

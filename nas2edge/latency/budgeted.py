@@ -122,7 +122,7 @@ def build_within(
         licence="Apache-2.0",
         protocol={
             **protocol,
-            **protocol_entries(request),
+            **protocol_entries(request, found),
             "borders": "blocks between thin convolutions, whose own time is taken off",
             "budget_s": seconds,
             "seconds": round(clock() - started),

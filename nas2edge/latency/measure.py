@@ -170,7 +170,7 @@ def build_table(
         licence="Apache-2.0",
         protocol={
             **protocol,
-            **protocol_entries(request),
+            **protocol_entries(request, found),
             "borders": "blocks between thin convolutions, whose own time is taken off",
             "disturbed_rows": sum(not found[key].quiet for key in blocks),
             "disturbed_networks": sum(not found[net.item.id].quiet for net in networks),
@@ -275,8 +275,8 @@ def partial_context(request: Request, device: Device) -> dict[str, Any]:
     }
 
 
-def protocol_entries(request: Request) -> dict[str, Any]:
-    """Returns how thoroughly was measured, for the table's protocol."""
+def protocol_entries(request: Request, found: Mapping[str, Measurement]) -> dict[str, Any]:
+    """Returns how thoroughly was measured and in which state of the machine, for the table's protocol."""
     options = request.options
     return {
         "warmup_s": options.warmup_s,
@@ -286,6 +286,7 @@ def protocol_entries(request: Request) -> dict[str, Any]:
         "memory_limit": options.memory_limit,
         "spread_limit": options.spread_limit,
         "seed": request.seed,
+        **machine_state(found.values()),
     }
 
 
@@ -302,11 +303,7 @@ def calibrate(
         validate(space, *(values[[net.space == space for net in quiet]] for values in (predicted, measured)))
         for space in dict.fromkeys(net.space for net in quiet)
     ]
-    return replace(
-        calibrated,
-        validation=tuple(validations),
-        protocol={**table.protocol, **machine_state(found.values())},
-    )
+    return replace(calibrated, validation=tuple(validations))
 
 
 def cross_fitted(
