@@ -17,6 +17,7 @@ from nas2edge.latency.protocol import (
     machine_state,
     measure,
     summarise,
+    without_bursts,
 )
 from tests.latency_fakes import FakeMachine, layer_ms
 from tests.search_spaces import small_space
@@ -166,6 +167,65 @@ def test_two_fastest_quiet_visits_count():
     assert result.p50 == pytest.approx(1.02)
     assert result.rel_sigma == pytest.approx(0.04 / 1.02 / 2**0.5)
     assert result.n == 20
+
+
+def test_bursts_within_a_visit_do_not_count():
+    """Of thirty blocks, half lie 1 % above their first decile, one less; bursts hit the others, by up to 30 %."""
+    blocks = [Item(id=f"block {i}", layers=ITEMS[0].layers) for i in range(30)]
+    medians = [1.002] + [1.01] * 14 + np.linspace(1.011, 1.3, 15).tolist()
+    before = {
+        item.id: [replace(VISIT, min=0.99, p10=1.0, p50=p50, p90=1.5)]
+        for item, p50 in zip(blocks, medians, strict=True)
+    }
+
+    found = without_bursts(blocks, before)
+
+    assert [visit.p50 for (visit,) in found.values()] == pytest.approx([1.002] + [1.01] * 29)
+    assert all(replace(visit, p50=before[name][0].p50) == before[name][0] for name, (visit,) in found.items())
+
+
+def test_each_kind_tells_how_calm_its_visits_can_be():
+    layers = ITEMS[0].layers
+    kinds = {
+        1.01: Item(id="", layers=layers),
+        1.02: Item(id="", layers=layers, streams=True),
+        1.03: Item(id="", layers=layers * 2),
+        1.04: Item(id="", layers=layers * 2, streams=True),
+    }
+    items = [replace(item, id=f"{calm} {i}") for calm, item in kinds.items() for i in range(20)]
+    visits = {item.id: [replace(VISIT, p10=1.0, p50=2.0, p90=3.0)] for item in items}
+    visits |= {f"{calm} {i}": [replace(VISIT, p10=1.0, p50=calm, p90=3.0)] for calm in kinds for i in range(5)}
+
+    found = without_bursts(items, visits)
+
+    assert {name: visit.p50 for name, (visit,) in found.items()} == pytest.approx(
+        {item.id: float(item.id.split()[0]) for item in items}
+    )
+    assert without_bursts(items[:19], visits) == visits  # of a kind with fewer visits nothing is known
+
+
+def test_a_machine_full_of_bursts_is_measured_as_if_it_were_calm():
+    """Three of five samples take 30 % longer in all visits but every fifth; the reference sees none of it."""
+    visited = []
+
+    def prepare(item):
+        visited.append(item.id)
+        calm, calls = len(visited) % 5 == 0, iter(range(10**6))
+        ms = 1.0 + ITEMS.index(item)
+
+        def timed(n):
+            seconds = n * ms * 1e-3 * (1.0 if calm or next(calls) % 5 < 2 else 1.3)
+            return seconds, seconds
+
+        return timed
+
+    found = measure(ITEMS, prepare=prepare, guard=Guard(make_look(Reference())),
+                    options=Options(time_per_row_s=0.5, sessions=5), rng=np.random.default_rng(0), visits={},
+                    save=lambda visits: None, progress=lambda done, planned: None)  # fmt: skip
+
+    assert {name: result.p50 for name, result in found.items()} == pytest.approx(
+        {item.id: 1.0 + i for i, item in enumerate(ITEMS)}
+    )
 
 
 def test_the_state_of_the_memory_is_taken_out_of_what_streams():

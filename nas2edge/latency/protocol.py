@@ -9,8 +9,10 @@ process had the core (their CPU time is short of the time that passed) are dropp
 too few slices that count, is made again. After the sessions, items whose quiet visits disagree are visited again. All
 repetition is bounded; what stays disturbed is kept with a wider error.
 
-A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits. The state of the memory
-is no disturbance that passes: it is taken out first (`nas2edge.latency.memory`).
+A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits, and the median of a
+visit from its first decile where the two are further apart than usual: what is shorter than a slice slows some of the
+samples and hides between two looks at the reference (`without_bursts`). The state of the memory is no disturbance that
+passes: it is taken out first (`nas2edge.latency.memory`).
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ _SLICES = 5
 _REWARM_S = 2e-3
 _PATIENCE = 4.0  # times its budget that a visit goes on for slices that nothing disturbed
 _MIN_REL_SIGMA = 0.005
+_CALM = 0.1  # share of the visits that no burst disturbed, at least
+_LEAST_VISITS = 20  # of a kind, from which their spread can be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,13 +222,13 @@ def measure(
         )
     for _ in range(options.repairs):
         floor = guard.floor
-        usual = in_usual_memory(items, visits)
+        usual = as_undisturbed(items, visits)
         due = [item for item in items if _needs_repair(usual.get(item.id, ()), floor=floor, options=options)]
         if not due or deadline():
             break
         visit_all(due)
     save(visits)
-    floor, usual = guard.floor, in_usual_memory(items, visits)
+    floor, usual = guard.floor, as_undisturbed(items, visits)
     return {item.id: summarise(usual[item.id], floor=floor, options=options) for item in items if visits.get(item.id)}
 
 
@@ -254,6 +258,35 @@ def summarise(visits: Sequence[Visit], *, floor: Floor, options: Options) -> Mea
         memory=float(np.median([visit.memory for visit in chosen])),
         reference=float(np.median([visit.reference for visit in chosen])),
     )
+
+
+def as_undisturbed(items: Sequence[Item], visits: Visits) -> Visits:
+    """Returns the visits of items as they would have been without bursts, in the usual state of the memory."""
+    return in_usual_memory(items, without_bursts(items, visits))
+
+
+def without_bursts(items: Sequence[Item], visits: Visits) -> Visits:
+    """Returns the visits with the medians that they would have had if no burst had slowed some of their samples.
+
+    A median is at most as far above the first decile, relatively, as it is in the calmest tenth of the visits of its
+    kind. Kinds with fewer than twenty visits stay as they are.
+
+    Args:
+        items: What was visited. Networks and single blocks, and of either those that stream, are of a kind.
+        visits: Visits, by item.
+    """
+    kinds: dict[tuple[bool, bool], list[str]] = {}
+    for item in items:
+        if item.id in visits:
+            kinds.setdefault((len(item.layers) > 1, item.streams), []).append(item.id)
+    found = dict(visits)
+    for names in kinds.values():
+        spreads = [visit.p50 / visit.p10 for name in names for visit in visits[name]]
+        if len(spreads) >= _LEAST_VISITS:
+            calm = float(np.quantile(spreads, _CALM))
+            for name in names:
+                found[name] = [replace(visit, p50=min(visit.p50, visit.p10 * calm)) for visit in visits[name]]
+    return found
 
 
 def in_usual_memory(items: Sequence[Item], visits: Visits) -> Visits:
