@@ -69,6 +69,18 @@ def test_networks_on_either_side_of_the_cache_have_lines_of_their_own_where_one_
     assert same.large is None
 
 
+@pytest.mark.parametrize(("n", "overhead", "slope", "told"), [(10, 0.0, 1.0, False), (100, 1.0, 0.95, True)])
+def test_a_line_of_their_own_is_told_from_noise(n, overhead, slope, told):
+    """Networks repeat to 2 %. A few of one line must not get two; many tell that large ones cost 1 ms more a run."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sums = np.concatenate([rng.uniform(0.1, 0.4, n), rng.uniform(10.0, 50.0, n)])
+        weights = np.concatenate([rng.uniform(1.0, 3.0, n), rng.uniform(36.0, 90.0, n)])
+        true = np.where(weights > 32.0, overhead + slope * sums + 0.05 * (weights - 32.0), sums)
+        fit = fit_calibration(sums, weights, true * (1 + 0.02 * rng.standard_normal(2 * n)), cache_mb=32.0)
+        assert (fit.large is not None) == told
+
+
 def test_every_network_is_predicted_by_a_fit_to_others():
     seen = []
 

@@ -9,6 +9,7 @@ by how well it can be told. By one measure for both, the slower large ones were 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ MIN_NETS = 5
 FOLDS = 5
 _CACHE_SHARES = (0.25, 0.5, 0.75, 1.0)
 _WARM_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_GAIN = 0.95
+_LINE = 3  # coefficients of a line for large networks: overhead, slope, cost of weights
 _LEAST_SIGMA = 1e-9
 
 
@@ -69,7 +70,8 @@ def fit_calibration(
     ]
     errors = np.concatenate([fit.errors for fit in kinds])
     typical = np.concatenate([one.sigma[small], one.sigma[~small]])
-    if np.sqrt(np.mean((errors / typical) ** 2)) >= _GAIN * np.sqrt(np.mean((one.errors / one.sigma) ** 2)):
+    rms, before = (float(np.sqrt(np.mean((e / s) ** 2))) for e, s in ((errors, typical), (one.errors, one.sigma)))
+    if not _pays(rms, before, n=len(y), further=_LINE):
         return one.found
     return replace(
         kinds[0].found, cache_mb=split, large=kinds[1].found, nets=len(y), rel_rms=float(np.sqrt(np.mean(errors**2)))
@@ -97,14 +99,14 @@ def _fit_line(x: Floats, weights: Floats, n: Floats, y: Floats, *, held: Sequenc
     best = _fit(x, none, none, y, sigma, cache_mb=nothing, warm=nothing)
     for cache in held:
         fit = _fit(x, np.maximum(0.0, weights - cache), none, y, sigma, cache_mb=cache, warm=nothing)
-        best = _better(best, fit, pays=bool(fit.found.spill_ms_per_mb))
+        best = _better(best, fit, used=bool(fit.found.spill_ms_per_mb))
     cache, sigma = best.found.cache_mb, best.sigma
     spilled = np.maximum(0.0, weights - cache) * bool(best.found.spill_ms_per_mb)
     best = _fit(x, spilled, none, y, sigma, cache_mb=cache, warm=nothing)
     if n.any():
         for warm in [share * float(n.min()) for share in _WARM_SHARES]:
             fit = _fit(x, spilled, n - warm, y, sigma, cache_mb=cache, warm=warm)
-            best = _better(best, fit, pays=bool(fit.found.launch_ms))
+            best = _better(best, fit, used=bool(fit.found.launch_ms))
     return best
 
 
@@ -119,9 +121,16 @@ class _Fit:
     sigma: Floats
 
 
-def _better(best: _Fit, fit: _Fit, *, pays: bool) -> _Fit:
-    """A further term must pay for itself: noise alone improves a fit a little."""
-    return fit if pays and fit.rms < _GAIN * best.rms else best
+def _better(best: _Fit, fit: _Fit, *, used: bool) -> _Fit:
+    return fit if used and _pays(fit.rms, best.rms, n=len(fit.errors), further=1) else best
+
+
+def _pays(rms: float, before: float, *, n: int, further: int) -> bool:
+    """Returns whether further coefficients pay for themselves, by the Bayesian information criterion (Schwarz 1978).
+
+    Noise alone improves a fit a little; the fewer networks, the more.
+    """
+    return rms < before * math.exp(-further * math.log(n) / (2 * n))
 
 
 def validate(space: str, predicted_ms: npt.ArrayLike, measured_ms: npt.ArrayLike) -> Validation:

@@ -10,7 +10,7 @@ too few slices that count, is made again. After the sessions, items whose quiet 
 repetition is bounded; what stays disturbed is kept with a wider error.
 
 A disturbance only ever adds time, so an item's latency comes from its two fastest quiet visits, and the median of a
-visit from its first decile where the two are further apart than usual: what is shorter than a slice slows some of the
+visit from its fastest run where the two are further apart than usual: what is shorter than a slice slows some of the
 samples and hides between two looks at the reference (`without_bursts`). The state of the memory is no disturbance that
 passes: it is taken out first (`nas2edge.latency.memory`).
 """
@@ -268,7 +268,7 @@ def as_undisturbed(items: Sequence[Item], visits: Visits) -> Visits:
 def without_bursts(items: Sequence[Item], visits: Visits) -> Visits:
     """Returns the visits with the medians that they would have had if no burst had slowed some of their samples.
 
-    A median is at most as far above the first decile, relatively, as it is in the calmest tenth of the visits of its
+    A median is at most as far above the fastest run, relatively, as it is in the calmest tenth of the visits of its
     kind. Kinds with fewer than twenty visits stay as they are.
 
     Args:
@@ -281,12 +281,16 @@ def without_bursts(items: Sequence[Item], visits: Visits) -> Visits:
             kinds.setdefault((len(item.layers) > 1, item.streams), []).append(item.id)
     found = dict(visits)
     for names in kinds.values():
-        spreads = [visit.p50 / visit.p10 for name in names for visit in visits[name]]
+        spreads = [visit.p50 / visit.min for name in names for visit in visits[name]]
         if len(spreads) >= _LEAST_VISITS:
             calm = float(np.quantile(spreads, _CALM))
             for name in names:
-                found[name] = [replace(visit, p50=min(visit.p50, visit.p10 * calm)) for visit in visits[name]]
+                found[name] = [_with_median(visit, min(visit.p50, visit.min * calm)) for visit in visits[name]]
     return found
+
+
+def _with_median(visit: Visit, ms: float) -> Visit:
+    return replace(visit, p50=ms, p10=min(visit.p10, ms))
 
 
 def in_usual_memory(items: Sequence[Item], visits: Visits) -> Visits:
