@@ -61,6 +61,7 @@ def test_killed_measurements_resume(tmp_path):
     visited = 50  # saved every 25
     whole = len(unique_layers(SPACE)) + 20 + len(border_shapes(unique_layers(SPACE)))
     assert len(resumed.built) == 1 + 2 * whole - visited  # and the reference
+    assert table.protocol["resumed_visits"] == visited
     assert table.calibration.slope == pytest.approx(1.0)
 
 

@@ -30,7 +30,7 @@ from nas2edge.latency.measure import (
     partial_context,
     protocol_entries,
 )
-from nas2edge.latency.partial import resume
+from nas2edge.latency.partial import count_visits, resume
 from nas2edge.latency.protocol import Item, Measurement, Prepare
 from nas2edge.latency.roofline import MIN_ROWS
 from nas2edge.latency.table import MEASURED, LatencyTable, TableRow
@@ -80,6 +80,7 @@ def build_within(
     blocks = request.blocks
     layers = list(blocks.values())
     visits = resume(request.partial, partial_context(request, device))
+    visited = count_visits(visits)
     networks = all_nets(replace(request, nets=_affordable_nets(request, seconds)))
     found: dict[str, Measurement] = {}
 
@@ -126,6 +127,7 @@ def build_within(
             "borders": "blocks between thin convolutions, whose own time is taken off",
             "budget_s": seconds,
             "seconds": round(clock() - started),
+            "resumed_visits": visited,
             "measured_rows": len(measured),
             "interpolated_rows": len(rows) - len(measured),
             "disturbed_rows": sum(not found[row.layer.key].quiet for row in measured),

@@ -27,7 +27,7 @@ from nas2edge.latency.calibrate import Floats, fit_calibration, held_out, valida
 from nas2edge.latency.guard import Guard, make_look, memory_copy
 from nas2edge.latency.items import Net, block_items, border_items, draw_nets, rows_from, unique_blocks
 from nas2edge.latency.machine import Machine, read_machine
-from nas2edge.latency.partial import resume, saver
+from nas2edge.latency.partial import count_visits, resume, saver
 from nas2edge.latency.protocol import (
     Isolating,
     Item,
@@ -159,7 +159,10 @@ def build_table(
     blocks = request.blocks
     networks = all_nets(request)
     items = [*block_items(blocks.values()), *border_items(blocks.values()), *(net.item for net in networks)]
-    found = measure_items(items, request, prepare=prepare, device=device, cache_mb=cache_mb, rng=rng, progress=progress)
+    visits = resume(request.partial, partial_context(request, device))
+    resumed = count_visits(visits)
+    found = measure_items(items, request, prepare=prepare, device=device, cache_mb=cache_mb, rng=rng, progress=progress,
+                          visits=visits)  # fmt: skip
     table = LatencyTable(
         device=device,
         kind=MEASURED,
@@ -175,6 +178,7 @@ def build_table(
             "disturbed_rows": sum(not found[key].quiet for key in blocks),
             "disturbed_networks": sum(not found[net.item.id].quiet for net in networks),
             "seconds": round(perf_counter() - started),
+            "resumed_visits": resumed,
         },
     )
     return calibrate(table, networks, found, cache_mb=cache_mb)

@@ -47,6 +47,11 @@ def resume(partial: Path | None, context: Mapping[str, Any]) -> Visits:
     return visits
 
 
+def count_visits(visits: Visits) -> int:
+    """Returns how many visits there are; of those that were resumed, a table's protocol says it (`resumed_visits`)."""
+    return sum(map(len, visits.values()))
+
+
 def saver(partial: Path | None, context: Mapping[str, Any]) -> Callable[[Visits], None]:
     """Returns a function that saves visits; it does nothing without a file."""
 
