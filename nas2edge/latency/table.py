@@ -54,8 +54,8 @@ class TableRow:
 
     Args:
         layer: The block; its name plays no part.
-        p50: Median of the runs, without bursts where it was measured here (`nas2edge.latency.protocol`): the latency that
-            searches use. For a row that was not measured, the estimate.
+        p50: Median of the runs, without bursts where it was measured here (`nas2edge.latency.protocol`): the latency
+            that searches use. For a row that was not measured, the estimate.
         status: "measured", "interpolated", "transferred" or "estimated".
         rel_sigma: Its own expected one-sigma relative error.
         n: Runs that were timed; 1 if others measured it and do not say how often.
