@@ -1,23 +1,34 @@
 """How well a table is filled of which only some rows are measured: hides the others of a complete one and compares.
 
 Usage: python benchmarks/latency_fill.py cpu-epyc-zen4-1t --space tiny --share 0.33
+       python benchmarks/latency_fill.py cpu-epyc-zen4-1t --report cpu-epyc-zen4-1t-tiny.validation.json
+
+With the report of `nas2edge tables validate`, also against the networks that were measured for it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
+from nas2edge.cli._tables_validate import FORMAT, VERSION
+from nas2edge.files import read_document
+from nas2edge.latency.calibrate import validate
 from nas2edge.latency.choose import block_weights, choose
 from nas2edge.latency.fill import common_rel_sigma, fill_rows, fit_fill
+from nas2edge.latency.machine import read_machine
+from nas2edge.latency.measure import cross_fitted
 from nas2edge.latency.registry import load_table
 from nas2edge.latency.roofline import MIN_ROWS, block_terms, fit_terms
-from nas2edge.latency.table import INTERPOLATED, TableRow
+from nas2edge.latency.table import INTERPOLATED, LatencyTable, TableRow
 from nas2edge.plan import plan, unique_layers
+from nas2edge.space import SearchSpace, SubnetConfig
 from nas2edge.spaces import load_space
 
 NETWORKS = 500
@@ -32,15 +43,29 @@ def roofline_rows(measured: Sequence[TableRow], filled: Sequence[TableRow]) -> l
     ]
 
 
+def against_measured(table: LatencyTable, space: SearchSpace, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how far a table is off networks that were measured, each by a calibration to four fifths without it."""
+    nets = [net for net in report["nets"] if net["quiet"]]
+    layers = [plan(space, SubnetConfig.from_dict(net["subnet"])) for net in nets]
+    measured = np.array([net["measured_ms"] for net in nets])
+    _, predicted = cross_fitted(table, layers, measured, cache_mb=read_machine().cache_mb)
+    return {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in asdict(validate(space.name, predicted, measured)).items()
+    }
+
+
 @click.command()
 @click.argument("device")
-@click.option("--space", "space_name", default="tiny", show_default=True)
+@click.option("--space", "space_name", help="Default: that of the report, or tiny.")
 @click.option("--share", default=1 / 3, show_default=True, help="Of the rows that are kept.")
 @click.option("--rounds", default=4, show_default=True, help="Choices, each with what was seen before.")
 @click.option("--seed", default=0, show_default=True)
-def main(device: str, space_name: str, share: float, rounds: int, seed: int) -> None:
+@click.option("--report", "report_path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def main(device: str, space_name: str | None, share: float, rounds: int, seed: int, report_path: Path | None) -> None:
     """Prints errors of rows and of networks against the complete table."""
-    table, space = load_table(device), load_space(space_name)
+    report = read_document(report_path, format=FORMAT, version=VERSION) if report_path else {"nets": []}
+    table, space = load_table(device), load_space(space_name or report.get("space", "tiny"))
     layers = unique_layers(space)
     rows = {row.layer.key: row for row in table.rows}
     rng = np.random.default_rng(seed)
@@ -82,6 +107,11 @@ def main(device: str, space_name: str, share: float, rounds: int, seed: int) -> 
                 "network_mape_percent_rows_by_chance": round(100 * float(np.abs(off(by_chance)).mean()), 2),
                 "network_mape_percent_roofline_alone": round(100 * float(np.abs(off(by_roofline)).mean()), 2),
                 "stated_common_sigma_percent": round(100 * sigma, 2),
+                "against_measured": {
+                    name: against_measured(other, space, report)
+                    for name, other in (("complete", table), ("partial", partial))
+                    if report["nets"]
+                },
             },
             indent=2,
         )

@@ -26,6 +26,7 @@ from nas2edge.latency.validation import (
     validate_table,
 )
 from nas2edge.report.scatter import Point, scatter_png
+from nas2edge.space import SubnetConfig
 from tests.latency_fakes import DEVICE, FakeMachine, measured_table, steady_memory
 from tests.search_spaces import small_space
 
@@ -59,8 +60,8 @@ def test_networks_are_drawn_where_searches_look():
 
 
 def net(predicted, measured, *, sigma=0.1, quiet=True, role=RANDOM):
-    return ValidatedNet(id="x", role=role, resolution=32, macs=1, predicted_ms=predicted, sigma_ms=sigma,
-                        measured_ms=measured, measured_rel_sigma=0.01, quiet=quiet)  # fmt: skip
+    return ValidatedNet(id="x", subnet=TINY.smallest(), role=role, resolution=32, macs=1, predicted_ms=predicted,
+                        sigma_ms=sigma, measured_ms=measured, measured_rel_sigma=0.01, quiet=quiet)  # fmt: skip
 
 
 def test_the_report_counts_networks_of_a_quiet_machine():
@@ -170,6 +171,9 @@ def test_the_command_writes_report_and_plot_and_updates_the_table(folder):
     document = json.loads(result.stdout)
     assert document == json.loads((folder / "toy-tiny.validation.json").read_text())
     assert len(document["nets"]) == document["summary"]["nets"] == 20
+    for net in document["nets"]:
+        subnet = SubnetConfig.from_dict(net["subnet"])
+        assert (net["id"], net["macs"]) == (subnet.id, sum(map(count_macs, plan(TINY, subnet))))
     assert (folder / "toy-tiny.validation.png").read_bytes().startswith(b"\x89PNG")
     (entry,) = read_table(folder / "toy.json").validation
     assert (entry.space, entry.nets, entry.mape) == ("tiny", 20, pytest.approx(document["summary"]["mape"], rel=1e-4))

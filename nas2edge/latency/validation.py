@@ -63,6 +63,7 @@ class ValidatedNet:
 
     Args:
         id: Of the sub-network.
+        subnet: What was chosen for each of its genes.
         role: Why it was drawn, one of `ROLES`.
         resolution: Side of its images.
         macs: Its multiply-accumulates.
@@ -74,6 +75,7 @@ class ValidatedNet:
     """
 
     id: str
+    subnet: SubnetConfig
     role: str
     resolution: int
     macs: int
@@ -274,6 +276,7 @@ def _validated(
     estimate = table.estimate(layers)
     return ValidatedNet(
         id=net.subnet.id,
+        subnet=net.subnet,
         role=net.role,
         resolution=net.subnet.resolution,
         macs=sum(map(count_macs, layers)),
