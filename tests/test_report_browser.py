@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nas2edge import SubnetConfig, plan
 from nas2edge.report.search_page import Convergence, Dominated, search_page
 from nas2edge.subnet_file import read_subnet
 from tests.chromium import Browser, open_browser
@@ -54,6 +55,19 @@ def test_a_click_on_a_point_changes_the_details(browser, tmp_path):
     assert chosen["id"] in browser.text("#selected-id")
     assert "nas2edge export subnet.json --to onnx" in browser.text("#next code")
     assert browser.errors() == []
+
+
+def test_what_networks_cost_beyond_their_blocks_is_named(browser, tmp_path):
+    board = table("board", slope=2.0, launch_ms=0.25)
+    raw = document([board])
+    show(browser, tmp_path, search_page(raw, tables={"board": board}), "#point=0")
+
+    text = browser.text("[data-device=board]")
+    estimate = board.estimate(plan(SPACE, SubnetConfig.from_dict(raw["points"][0]["subnet"])))
+
+    assert "code out of the nearest cache" in text
+    assert "every run" not in text and "last-level" not in text
+    assert f"{estimate.ms:.1f} ms" in browser.text("[data-device=board] .legend")
 
 
 def test_measured_and_estimated_rows_look_and_read_differently(browser, tmp_path):
@@ -127,7 +141,7 @@ def test_what_the_supernet_gave_stands_beside_its_prediction(browser, tmp_path):
     browser.click("circle[data-point='0']")
     assert "evaluated by the supernet" not in browser.text("#figures")
     browser.click("#all summary")
-    assert "72.50" in browser.text("#table")
+    assert "72.50" in browser.text("#table tbody")
 
 
 def test_the_fragment_selects_a_point_by_number_or_id(browser, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from nas2edge import SubnetConfig, plan
 from nas2edge.costs import count_params
 from nas2edge.errors import FormatError, InputError
-from nas2edge.latency.table import Calibration
+from nas2edge.latency.table import Calibration, count_launches
 from nas2edge.report.blocks import describe_block, distinct_blocks, split_blocks
 from nas2edge.report.search_page import MAX_DOMINATED, MAX_POINTS, Convergence, Dominated, search_page, table_notes
 from tests.report_cases import SPACE, document, table
@@ -97,37 +97,49 @@ def test_a_metric_that_this_version_does_not_know_becomes_an_axis():
 
 
 def test_blocks_and_what_is_fitted_add_up_to_the_estimate():
-    board = table("board", overhead_ms=2.0, slope=0.5, cache_mb=0.001, spill_ms_per_mb=100.0)
+    board = table("board", overhead_ms=2.0, slope=0.5, cache_mb=0.001, spill_ms_per_mb=100.0, launch_ms=0.25)
     raw = document([board])
     data = data_of(search_page(raw, tables={"board": board}))
     (device,) = data["devices"]
 
-    assert device["overhead"] == 2.0
     for i, point in enumerate(raw["points"]):
         layers = plan(SPACE, SubnetConfig.from_dict(point["subnet"]))
         rows = [device["rows"][k] for k in data["members"][i]]
         assert [data["blocks"][k][0] for k in data["members"][i]] == [layer.name for layer in layers]
-        # Each row takes 1 ms, the head 0.5, times the slope.
-        assert [ms for ms, _, _ in rows] == [0.5] * (len(rows) - 1) + [0.25]
+        # Each row takes 1 ms, the head 0.5.
+        assert [ms for ms, _, _ in rows] == [1.0] * (len(rows) - 1) + [0.5]
         assert [data["statuses"][status] for _, _, status in rows] == ["measured"] * (len(rows) - 1) + ["interpolated"]
-        total = sum(ms for ms, _, _ in rows) + device["overhead"] + device["spill"][i]
-        assert total == pytest.approx(board.estimate(layers).ms, rel=1e-5)  # the page keeps six digits
-        assert device["spill"][i] > 0
+        weights = 100 * (sum(map(count_params, layers)) * 4e-6 - 0.001)
+        expected = {"overhead": 2.0, "weights": weights, "launches": 0.25 * sum(map(count_launches, layers))}
+        beyond = {name: times[i] for name, times in device["beyond"].items()}
+        assert beyond == pytest.approx(expected, rel=1e-5)  # the page keeps six digits
+        total = device["slopes"][i] * sum(ms for ms, _, _ in rows) + sum(beyond.values())
+        assert total == pytest.approx(board.estimate(layers).ms, rel=1e-5)
 
 
-def test_blocks_of_small_and_large_networks_add_up_too():
+def test_parts_that_no_network_has_are_left_out():
+    board = table("board", overhead_ms=2.0, cache_mb=1.0, spill_ms_per_mb=100.0)
+
+    (device,) = data_of(search_page(document([board]), tables={"board": board}))["devices"]
+
+    assert set(device["beyond"]) == {"overhead"}  # all weights stay in the cache
+
+
+def test_small_and_large_networks_each_have_the_parts_of_their_kind():
     small, large = (plan(SPACE, subnet) for subnet in (SPACE.smallest(), SPACE.largest()))
     weights = [sum(map(count_params, layers)) * 4e-6 for layers in (small, large)]
     other = Calibration(overhead_ms=2.0, slope=0.75)
     board = table("board", overhead_ms=1.0, slope=0.5, cache_mb=sum(weights) / 2, large=other)
 
-    for plans in ([small, large], [large], [small]):
-        split = split_blocks(plans, board)
-        layers, members = distinct_blocks(plans)
-        for i, of in enumerate(plans):
-            total = split.overhead_ms + split.spill_ms[i] + sum(split.blocks[k].ms for k in members[i])
-            assert total == pytest.approx(board.estimate(of).ms)
-        assert split.overhead_ms == (2.0 if plans == [large] else 1.0)
+    split = split_blocks([small, large], board)
+
+    _, members = distinct_blocks([small, large])
+    assert split.slopes == pytest.approx((0.5, 0.75))
+    for of, slope, part, overhead in zip(members, split.slopes, split.parts, (1.0, 2.0), strict=True):
+        assert part.blocks == pytest.approx(slope * sum(split.blocks[k].ms for k in of))
+        assert part == pytest.approx((overhead, part.blocks, 0.0, 0.0))
+    for layers, part in zip((small, large), split.parts, strict=True):
+        assert sum(part) == pytest.approx(board.estimate(layers).ms)
 
 
 def test_a_split_of_two_plans_shares_their_blocks():
@@ -138,7 +150,7 @@ def test_a_split_of_two_plans_shares_their_blocks():
     assert members[0] == members[1] == list(range(len(small)))
     assert [layers[i] for i in members[2]] == list(large)
     assert len(split.blocks) == len(layers) == len(small) + len(large)
-    assert split.spill_ms == (0.0, 0.0, 0.0)
+    assert split.parts[0] == split.parts[1]
 
 
 def test_blocks_are_described_in_a_few_words():

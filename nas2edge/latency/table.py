@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,15 @@ class TableRow:
             raise TableError(f"min, p10, p50, p90 are {', '.join(map(str, ordered))}; expected ascending numbers")
 
 
+class LatencyParts(NamedTuple):
+    """What the latency of whole networks consists of, in milliseconds (`Calibration`); numbers or arrays alike."""
+
+    overhead: Any
+    blocks: Any
+    weights: Any
+    launches: Any
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """How a whole network's latency follows from the sum of its rows; fitted to whole networks of the same device.
@@ -143,15 +152,20 @@ class Calibration:
             if not 0 <= value < math.inf:
                 raise TableError(f"calibration.{name} is {value}; expected zero or a positive number")
 
-    def total_ms(self, sum_ms: Any, weights_mb: Any, launches: Any) -> Any:
-        """Returns the latency of whole networks from sums over their layers; numbers or arrays alike."""
+    def parts_ms(self, sum_ms: Any, weights_mb: Any, launches: Any) -> LatencyParts:
+        """Returns what the latency of whole networks consists of, from sums over their layers; numbers or arrays."""
         if self.large is not None:
-            large = self.large.total_ms(sum_ms, weights_mb, launches)
-            small = replace(self, large=None).total_ms(sum_ms, weights_mb, launches)
-            return np.where(weights_mb > self.cache_mb, large, small)
+            kinds = [kind.parts_ms(sum_ms, weights_mb, launches) for kind in (self.large, replace(self, large=None))]
+            return LatencyParts(*(np.where(weights_mb > self.cache_mb, *parts) for parts in zip(*kinds, strict=True)))
         spilled = np.maximum(0.0, weights_mb - self.cache_mb)
         cold = np.maximum(0.0, launches - self.warm_launches)
-        return self.overhead_ms + self.slope * sum_ms + self.spill_ms_per_mb * spilled + self.launch_ms * cold
+        return LatencyParts(
+            self.overhead_ms, self.slope * sum_ms, self.spill_ms_per_mb * spilled, self.launch_ms * cold
+        )
+
+    def total_ms(self, sum_ms: Any, weights_mb: Any, launches: Any) -> Any:
+        """Returns the latency of whole networks from sums over their layers; numbers or arrays alike."""
+        return sum(self.parts_ms(sum_ms, weights_mb, launches))
 
     def slope_of(self, weights_mb: Any) -> Any:
         """Returns the factor on the sum of rows for networks of such weights; a number or an array alike."""
@@ -306,8 +320,8 @@ class LatencyTable:
         rows = [row for _, row in found if row is not None]
         sum_ms = sum(row.ms for row in rows)
         variance = sum((row.ms * row.rel_sigma) ** 2 for row in rows)
-        weights_mb, launches = sum(map(self._weights_mb, layers)), sum(map(count_launches, layers))
-        ms = float(self.calibration.total_ms(sum_ms, weights_mb, launches))
+        weights_mb = sum(map(self._weights_mb, layers))
+        ms = float(self.calibration.total_ms(sum_ms, weights_mb, sum(map(count_launches, layers))))
         return LatencyEstimate(
             ms=ms,
             sigma_ms=float(self._sigma_ms(ms, variance, weights_mb)),
@@ -316,10 +330,15 @@ class LatencyTable:
             missing=tuple(dict.fromkeys(layer.key for layer in layers if layer.key not in self._by_key)),
         )
 
-    def calibration_of(self, layers: Sequence[LayerSpec]) -> Calibration:
-        """Returns the calibration that holds for a plan."""
-        large = self.calibration.large
-        return large if large and sum(map(self._weights_mb, layers)) > self.calibration.cache_mb else self.calibration
+    def parts_ms(self, layers: Sequence[LayerSpec]) -> LatencyParts:
+        """Returns what the latency of a plan consists of.
+
+        Raises:
+            TableError: Blocks have no row and nothing to estimate them from.
+        """
+        sum_ms, weights_mb = sum(self.row(layer).ms for layer in layers), sum(map(self._weights_mb, layers))
+        parts = self.calibration.parts_ms(sum_ms, weights_mb, sum(map(count_launches, layers)))
+        return LatencyParts(*map(float, parts))
 
     def metric(self, space: SearchSpace) -> Metric:
         """Returns latencies in milliseconds of populations of a space; equal to `estimate` of each sub-network.

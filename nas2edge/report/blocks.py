@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas2edge.latency.table import LatencyTable
+from nas2edge.latency.table import LatencyParts, LatencyTable
 from nas2edge.plan import LayerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockTime:
-    """One block's part of a whole network's latency.
+    """One block in a table.
 
     Args:
-        ms: Milliseconds: its row times the slope of the table's calibration.
+        ms: Milliseconds of its row.
         rel_sigma: One-sigma relative error of its row.
         status: "measured", "interpolated", "transferred" or "estimated".
     """
@@ -33,17 +33,17 @@ class BlockTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSplit:
-    """The latency of each plan as a sum: its blocks, the cost of a run, and weights that spill from the cache.
+    """The latency of each plan as a sum: its blocks, and what networks cost beyond them.
 
     Args:
-        blocks: What each distinct block costs, in the order of `distinct_blocks`.
-        overhead_ms: What every run costs whatever the network.
-        spill_ms: By plan, what weights beyond the last-level cache cost.
+        blocks: What each distinct block costs alone, in the order of `distinct_blocks`.
+        slopes: By plan, the factor on its blocks.
+        parts: By plan, the sum of its blocks times that factor, and the other parts of its latency.
     """
 
     blocks: tuple[BlockTime, ...]
-    overhead_ms: float
-    spill_ms: tuple[float, ...]
+    slopes: tuple[float, ...]
+    parts: tuple[LatencyParts, ...]
 
 
 def distinct_blocks(plans: Sequence[Sequence[LayerSpec]]) -> tuple[tuple[LayerSpec, ...], list[list[int]]]:
@@ -54,24 +54,18 @@ def distinct_blocks(plans: Sequence[Sequence[LayerSpec]]) -> tuple[tuple[LayerSp
 
 
 def split_blocks(plans: Sequence[Sequence[LayerSpec]], table: LatencyTable) -> BlockSplit:
-    """Looks every block of the plans up; blocks, overhead and spill of a plan add up to `table.estimate` of it.
+    """Looks every block of the plans up; the parts of a plan add up to `table.estimate` of it.
 
     Raises:
         TableError: Blocks have no row and nothing to estimate them from; names them.
     """
-    layers, _ = distinct_blocks(plans)
-    # Where networks of either kind are among them, the lesser numbers are common to all.
-    kinds = [kind for kind in (table.calibration, table.calibration.large) if kind is not None]
-    used = [kind for kind in kinds if any(table.calibration_of(plan) is kind for plan in plans)]
-    slope, overhead = min(kind.slope for kind in used), min(kind.overhead_ms for kind in used)
+    layers, members = distinct_blocks(plans)
     rows = [table.row(layer) for layer in layers]
-    ms_of = {layer: slope * row.ms for layer, row in zip(layers, rows, strict=True)}
+    parts = tuple(table.parts_ms(plan) for plan in plans)
     return BlockSplit(
-        blocks=tuple(BlockTime(ms=slope * row.ms, rel_sigma=row.rel_sigma, status=row.status) for row in rows),
-        overhead_ms=overhead,
-        spill_ms=tuple(
-            max(0.0, table.estimate(plan).ms - overhead - sum(ms_of[layer] for layer in plan)) for plan in plans
-        ),
+        blocks=tuple(BlockTime(ms=row.ms, rel_sigma=row.rel_sigma, status=row.status) for row in rows),
+        slopes=tuple(part.blocks / sum(rows[i].ms for i in of) for part, of in zip(parts, members, strict=True)),
+        parts=parts,
     )
 
 

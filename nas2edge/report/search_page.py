@@ -22,7 +22,7 @@ from string import Template
 from typing import Any
 
 from nas2edge.errors import FormatError, InputError
-from nas2edge.latency.table import STATUSES, LatencyTable
+from nas2edge.latency.table import STATUSES, LatencyParts, LatencyTable
 from nas2edge.plan import plan
 from nas2edge.report.blocks import describe_block, distinct_blocks, split_blocks
 from nas2edge.report.front_data import (
@@ -242,8 +242,12 @@ def _blocks(
             device["rows"] = [
                 [_rounded(block.ms), _rounded(block.rel_sigma), STATUSES.index(block.status)] for block in split.blocks
             ]
-            device["overhead"] = _rounded(split.overhead_ms)
-            device["spill"] = [_rounded(ms) for ms in split.spill_ms] if any(split.spill_ms) else None
+            device["slopes"] = [_rounded(slope) for slope in split.slopes]
+            device["beyond"] = {
+                name: [_rounded(ms) for ms in by_plan]
+                for name, by_plan in zip(LatencyParts._fields, zip(*split.parts, strict=True), strict=True)
+                if name != "blocks" and any(by_plan)
+            }
             device["facts"] = _table_facts(tables[name])
         devices.append(device)
     names = [[layer.name, describe_block(layer), layer.key] for layer in layers]

@@ -3,7 +3,7 @@
 function drawBlocks() {
   const rowed = devices.filter((device) => device.rows);
   const statuses = new Set(rowed.flatMap((device) => device.rows.map((row) => data.statuses[row[2]])));
-  rowed.filter((device) => device.overhead || device.spill).forEach((device) => statuses.add(fitOf(device)));
+  rowed.filter((device) => Object.keys(device.beyond).length).forEach((device) => statuses.add(fitOf(device)));
   const says = {
     measured: "measured: timed on the device",
     interpolated: "interpolated between measured rows",
@@ -20,7 +20,13 @@ function drawBlocks() {
   byId("blocks-section").hidden = devices.length === 0;
 }
 
-/* Overhead and spill were fitted to whole networks on the device only where the table was measured there. */
+/* What networks cost beyond their blocks, by the names of the parts of their latency. */
+const BEYOND = {
+  overhead: ["every run", "overhead, whatever the network"],
+  weights: ["weights", "beyond the last-level cache"],
+  launches: ["kernels", "code out of the nearest cache"],
+};
+/* These were fitted to whole networks on the device only where the table was measured there. */
 const fitOf = (device) => ({ measured: "fitted", derived: "transferred" })[device.kind] || "estimated";
 
 function devicePart(device, k) {
@@ -38,22 +44,12 @@ function devicePart(device, k) {
   const entries = data.members[selected].map((b) => {
     const [ms, sigma, status] = device.rows[b],
       [place, what, key] = data.blocks[b];
-    return { ms, sigma, status: data.statuses[status], place, what, key };
+    return { ms: ms * device.slopes[selected], sigma, status: data.statuses[status], place, what, key };
   });
-  if (device.overhead)
-    entries.push({
-      ms: device.overhead,
-      status: fitOf(device),
-      place: "every run",
-      what: "overhead, whatever the network",
-    });
-  if (device.spill && device.spill[selected])
-    entries.push({
-      ms: device.spill[selected],
-      status: fitOf(device),
-      place: "weights",
-      what: "beyond the last-level cache",
-    });
+  for (const [name, times] of Object.entries(device.beyond)) {
+    const [place, what] = BEYOND[name];
+    if (times[selected]) entries.push({ ms: times[selected], status: fitOf(device), place, what });
+  }
   const total = entries.reduce((sum, entry) => sum + entry.ms, 0);
   const largest = Math.max(...entries.map((entry) => entry.ms));
   const [unit, scale] = latencyUnit(total);
