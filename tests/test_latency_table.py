@@ -8,6 +8,7 @@ from nas2edge import AdditiveMetric, load_space, plan, unique_layers
 from nas2edge.costs import count_params, peak_activations
 from nas2edge.errors import TableError
 from nas2edge.latency.law import ORIN_NANO, ORIN_NANO_LAW, estimated_table
+from nas2edge.latency.measure import fitted
 from nas2edge.latency.metrics import table_metrics
 from nas2edge.latency.table import Calibration, LatencyEstimate, LatencyTable, LayerLatency, TableRow, count_launches
 from tests.latency_fakes import DEVICE, layer_ms, measured_row, measured_table
@@ -40,10 +41,34 @@ def test_latency_of_a_plan_is_the_sum_of_its_rows():
 def test_calibration_adds_overhead_slope_and_weights_beyond_the_cache():
     calibration = Calibration(overhead_ms=0.5, slope=2.0, cache_mb=0.01, spill_ms_per_mb=100.0)
     table = replace(four_rows(), calibration=calibration)
-    weights_mb = sum(math.prod(op.weight_shape) for layer in SMALLEST for op in layer.ops) * 4 / 1e6
+    weights_mb = sum(map(count_params, SMALLEST)) * 4 / 1e6
 
     assert weights_mb > 0.01
     assert table.estimate(SMALLEST).ms == pytest.approx(0.5 + 2.0 * 10.0 + 100.0 * (weights_mb - 0.01))
+
+
+def test_the_parts_of_a_latency_add_up_to_the_estimate():
+    calibration = Calibration(overhead_ms=0.5, slope=2.0, cache_mb=0.01, spill_ms_per_mb=100.0, launch_ms=0.125)
+    table = replace(four_rows(), calibration=calibration)
+    weights_mb = sum(map(count_params, SMALLEST)) * 4 / 1e6
+
+    parts = table.parts_ms(SMALLEST)
+
+    launches = sum(map(count_launches, SMALLEST))
+    assert parts == pytest.approx((0.5, 20.0, 100.0 * (weights_mb - 0.01), 0.125 * launches))
+    assert sum(parts) == pytest.approx(table.estimate(SMALLEST).ms)
+
+
+def test_a_fitted_table_estimates_what_it_was_fitted_to():
+    truth = Calibration(overhead_ms=0.1, slope=1.1, cache_mb=0.01, spill_ms_per_mb=30.0)
+    table = measured_table(unique_layers(SPACE))
+    networks = [plan(SPACE, subnet) for subnet in SPACE.decode(every_code(SPACE)[::17])]
+    took = [replace(table, calibration=truth).estimate(layers).ms for layers in networks]
+
+    found = fitted(table, networks, took, cache_mb=0.04)
+
+    assert [found.estimate(layers).ms for layers in networks] == pytest.approx(took, rel=1e-6)
+    assert found.calibration.spill_ms_per_mb == pytest.approx(30.0, rel=1e-3)
 
 
 def test_row_returns_its_status_and_sigma():

@@ -23,7 +23,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -476,7 +475,7 @@ class LatencyTable:
             raise self._missing_error(unknown)
 
     def _weights_mb(self, layer: LayerSpec) -> float:
-        return sum(prod(op.weight_shape) for op in layer.ops) * self.device.value_bytes / 1e6
+        return count_params(layer) * self.device.value_bytes / 1e6
 
     def _sigma_ms(self, ms: Any, variance: Any, weights_mb: Any) -> Any:
         return np.sqrt(self.calibration.slope_of(weights_mb) ** 2 * variance + (self.rel_sigma * ms) ** 2)
