@@ -1,10 +1,10 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from nas2edge import load_space, unique_layers
-from nas2edge.latency.calibrate import fit_calibration, held_out, validate
+from nas2edge.latency.calibrate import MEMORY_POWER, fit_calibration, held_out, in_memory_state, validate
 from nas2edge.latency.roofline import MIN_ROWS, fit_roofline, solve_nonnegative
 from nas2edge.latency.table import Calibration
 from tests.latency_fakes import layer_ms
@@ -152,3 +152,23 @@ def test_launches_are_fitted_where_they_explain_something():
     assert fit.rel_rms < 1e-3
     assert (plain.launch_ms, plain.warm_launches) == (0.0, 0.0)
     assert plain.overhead_ms == pytest.approx(0.01)
+
+
+def test_a_calibration_is_carried_over_to_another_state_of_the_memory():
+    line = Calibration(overhead_ms=0.1, slope=1.1, cache_mb=10.0, spill_ms_per_mb=0.02, launch_ms=0.001)
+    large = Calibration(overhead_ms=0.5, slope=1.2, cache_mb=10.0, spill_ms_per_mb=0.03)
+    factor = 0.8**MEMORY_POWER
+
+    for calibration in (line, replace(line, large=large)):
+        now = in_memory_state(calibration, -0.2)
+
+        small, beyond = (5.0, 9.0, 100), (5.0, 30.0, 100)
+        assert now.total_ms(*small) == pytest.approx(calibration.total_ms(*small))
+        assert now.total_ms(*beyond) == pytest.approx(factor * calibration.total_ms(*beyond))
+        assert in_memory_state(calibration, 0.0).total_ms(*beyond) == pytest.approx(calibration.total_ms(*beyond))
+
+
+def test_a_calibration_in_which_weights_cost_nothing_does_not_depend_on_the_memory():
+    calibration = Calibration(overhead_ms=0.1, slope=1.1)
+
+    assert in_memory_state(calibration, 0.5) == calibration

@@ -13,8 +13,9 @@ from nas2edge.cli import main
 from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError, InputError
 from nas2edge.latency import read_table, write_table
-from nas2edge.latency.calibrate import validate
+from nas2edge.latency.calibrate import MEMORY_POWER, validate
 from nas2edge.latency.protocol import MEMORY_MS, REFERENCE_MS, Options
+from nas2edge.latency.table import Calibration
 from nas2edge.latency.validation import (
     FRONT,
     RANDOM,
@@ -90,6 +91,28 @@ def test_the_report_says_how_the_machine_has_changed(then, now, slower):
 
         found = {MEMORY_MS: report.memory_slower, REFERENCE_MS: report.reference_slower}
         assert found == {name: expected, other: 0.0}
+
+
+def test_the_report_judges_the_table_told_how_fast_the_memory_is(monkeypatch):
+    monkeypatch.setattr("nas2edge.latency.items._STREAMED_MB", 0.0)
+    # The copy of the stand-in takes a millisecond; when the table was measured it took 1.25.
+    before = Calibration(cache_mb=0.001, spill_ms_per_mb=0.0, large=Calibration(slope=1.0))
+    table = replace(TABLE, protocol={**TABLE.protocol, MEMORY_MS: 1.25}, calibration=before)
+    request = ValidationRequest(nets=20, options=QUICK)
+
+    def run(request):
+        _, (report,) = validate_table(table, [TINY], request, prepare=FakeMachine().prepare,
+                                      rng=np.random.default_rng(0))  # fmt: skip
+        return report
+
+    report = run(request)
+
+    assert report.memory_slower == pytest.approx(-0.2)
+    for net in report.nets:
+        assert net.predicted_now_ms == pytest.approx(0.8**MEMORY_POWER * net.predicted_ms)
+    assert report.summary_now.bias == pytest.approx(100 * (0.8**MEMORY_POWER * (1 + report.summary.bias / 100) - 1))
+    # What was fitted to the networks knows the memory already.
+    assert run(replace(request, calibrate=True)).summary_now is None
 
 
 def test_a_busy_machine_gives_no_report():

@@ -29,6 +29,13 @@ _WARM_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LINE = 3  # coefficients of a line for large networks: overhead, slope, cost of weights
 _LEAST_SIGMA = 1e-9
 
+MEMORY_POWER = 0.19
+"""By which power of the time of a copy in memory the networks go whose weights exceed the cache.
+
+Of ONNX Runtime and OpenVINO on an AMD EPYC (Zen 4), between days on which the copy took 0.73 to 0.88 times as long
+(docs/latency.md). Visits within an hour tell a lesser power, since single copies tell the state of the memory badly.
+"""
+
 
 def fit_calibration(
     sum_ms: npt.ArrayLike,
@@ -76,6 +83,20 @@ def fit_calibration(
     return replace(
         kinds[0].found, cache_mb=split, large=kinds[1].found, nets=len(y), rel_rms=float(np.sqrt(np.mean(errors**2)))
     )
+
+
+def in_memory_state(calibration: Calibration, slower: float) -> Calibration:
+    """Carries a calibration over to another state of the memory, for networks whose weights exceed the cache.
+
+    Args:
+        calibration: What was fitted to networks. If no weights cost anything in it, it stays as it is.
+        slower: How much longer a copy in memory takes than then, as a share of that time.
+    """
+    if not calibration.cache_mb:
+        return calibration
+    of, factor = calibration.large or calibration, (1.0 + slower) ** MEMORY_POWER
+    costs = {name: factor * getattr(of, name) for name in ("overhead_ms", "slope", "spill_ms_per_mb", "launch_ms")}
+    return replace(calibration, large=replace(of, **costs))
 
 
 def held_out(n: int, predict: Callable[[Sequence[int], Sequence[int]], Sequence[float]]) -> Floats:

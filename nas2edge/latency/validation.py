@@ -21,7 +21,7 @@ import numpy as np
 from nas2edge.additive import AdditiveMetric
 from nas2edge.costs import count_macs
 from nas2edge.errors import InconclusiveError
-from nas2edge.latency.calibrate import validate
+from nas2edge.latency.calibrate import in_memory_state, validate
 from nas2edge.latency.items import network_item, uniform_over_macs
 from nas2edge.latency.machine import read_machine
 from nas2edge.latency.measure import Progress, cross_fitted, measure_saved, no_progress
@@ -72,6 +72,8 @@ class ValidatedNet:
         measured_ms: What it took.
         measured_rel_sigma: Error of that measurement.
         quiet: Whether the machine was left alone meanwhile; if not, the network does not count.
+        predicted_now_ms: What the table says when it is told how fast the memory is now; None where that is unknown,
+            or was fitted to.
     """
 
     id: str
@@ -84,6 +86,7 @@ class ValidatedNet:
     measured_ms: float
     measured_rel_sigma: float
     quiet: bool
+    predicted_now_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class ValidationReport:
         memory_slower: How much longer the copy in memory took than when the table was measured, as a share of that;
             None where either was not timed. Networks that need more than the cache are slower by part of it.
         reference_slower: The same of the reference block: another clock, or threads that wait longer for each other.
+        summary_now: The summary of predictions that were told how fast the memory is now; None where there are none.
     """
 
     table: str
@@ -114,6 +118,7 @@ class ValidationReport:
     by_resolution: Mapping[str, Mapping[str, float]]
     memory_slower: float | None = None
     reference_slower: float | None = None
+    summary_now: Validation | None = None
 
     @property
     def disturbed(self) -> int:
@@ -198,7 +203,10 @@ def validate_table(
                           progress=progress)  # fmt: skip
     state = machine_state(found.values())
     predicted: dict[str, float] = {}
+    slower = _slower(state.get(MEMORY_MS), table.protocol.get(MEMORY_MS))
+    now = None if slower is None else replace(table, calibration=in_memory_state(table.calibration, slower))
     if request.calibrate:
+        now = None
         # In this order every space and role has its share in every fifth.
         quiet = [net for net in drawn if found[net.name].quiet]
         measured = np.array([found[net.name].p50 for net in quiet])
@@ -208,7 +216,7 @@ def validate_table(
     reports = []
     for space in spaces:
         nets = [
-            _validated(table, net, found[net.name], predicted_ms=predicted.get(net.name))
+            _validated(table, net, found[net.name], predicted_ms=predicted.get(net.name), now=now)
             for net in drawn
             if net.space is space
         ]
@@ -250,18 +258,21 @@ def report_of(
             f"the machine was busy during {len(nets) - len(quiet)} of {len(nets)} networks; close other programs, pin "
             "the command to a free core as with taskset, and run it again: it goes on with those"
         )
+    measured = [net.measured_ms for net in quiet]
+    told = [net.predicted_now_ms for net in quiet if net.predicted_now_ms is not None]
     off = [abs(net.predicted_ms - net.measured_ms) <= net.sigma_ms for net in quiet]
     return ValidationReport(
         table=table.device.name,
         digest=table.digest,
         space=space.name,
         nets=tuple(nets),
-        summary=validate(space.name, [net.predicted_ms for net in quiet], [net.measured_ms for net in quiet]),
+        summary=validate(space.name, [net.predicted_ms for net in quiet], measured),
         within_one_sigma=float(np.mean(off)),
         by_role=_by(quiet, lambda net: net.role),
         by_resolution=_by(quiet, lambda net: str(net.resolution)),
         memory_slower=_slower(state.get(MEMORY_MS), table.protocol.get(MEMORY_MS)),
         reference_slower=_slower(state.get(REFERENCE_MS), table.protocol.get(REFERENCE_MS)),
+        summary_now=validate(space.name, told, measured) if len(told) == len(quiet) else None,
     )
 
 
@@ -270,7 +281,7 @@ def _slower(now: float | None, before: float | None) -> float | None:
 
 
 def _validated(
-    table: LatencyTable, net: _Drawn, measured: Measurement, *, predicted_ms: float | None = None
+    table: LatencyTable, net: _Drawn, measured: Measurement, *, predicted_ms: float | None, now: LatencyTable | None
 ) -> ValidatedNet:
     layers = net.layers
     estimate = table.estimate(layers)
@@ -285,6 +296,7 @@ def _validated(
         measured_ms=measured.p50,
         measured_rel_sigma=measured.rel_sigma,
         quiet=measured.quiet,
+        predicted_now_ms=None if now is None else now.estimate(layers).ms,
     )
 
 
