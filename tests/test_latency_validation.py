@@ -238,6 +238,20 @@ def test_the_command_reports_on_every_space(folder):
     assert [(entry.space, entry.nets) for entry in entries] == [("tiny", 20), ("small", 20)]
 
 
+@pytest.mark.parametrize("large", [None, Calibration(slope=1.1)], ids=["in the cache", "beyond it"])
+def test_the_command_says_what_the_memory_explains(folder, monkeypatch, large):
+    monkeypatch.setattr("nas2edge.latency.items._STREAMED_MB", 0.0)
+    calibration = Calibration(cache_mb=0.001, large=large) if large else Calibration()
+    protocol = {**TABLE.protocol, MEMORY_MS: 1.25}
+    write_table(folder / "toy.json", replace(TABLE, protocol=protocol, calibration=calibration))
+
+    result = CliRunner().invoke(main, ["tables", "validate", "toy.json", "--nets", "20", "--time-per-network", "1ms"])
+
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert ("took 0.80 times what it took when the table was measured; told so" in said) == (large is not None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -146,24 +146,24 @@ def _render(console: Console, report: ValidationReport, table: LatencyTable) -> 
                 f"({found['nets']} networks)",
                 markup=False,
             )
-    for slower, what, effect in (
-        (report.memory_slower, "a copy from memory to memory", _told(report)),
-        (report.reference_slower, "the reference block", "another clock, or threads that wait longer for each other"),
-    ):
-        if slower is not None and abs(slower) > _NOTABLE:
-            console.print(
-                f"  {what} took {1 + slower:.2f} times what it took when the table was measured: {effect}", markup=False
-            )
+    now, slower = report.summary_now, report.memory_slower
+    if now and now != summary and slower is not None and abs(slower) > _NOTABLE:
+        console.print(
+            f"  a copy from memory to memory took {1 + slower:.2f} times what it took when the table was measured; told "
+            f"so, the table is {now.mape:.2f} % off, bias {now.bias:+.2f} %; --calibrate fits it to that",
+            markup=False,
+        )
+    slower = report.reference_slower
+    if slower is not None and abs(slower) > _NOTABLE:
+        console.print(
+            f"  the reference block took {1 + slower:.2f} times what it took when the table was measured: another clock, "
+            "or threads that wait longer for each other",
+            markup=False,
+        )
     if report.disturbed:
         console.print(
             f"  {report.disturbed} networks do not count: the machine was busy. Run again on a quiet one", markup=False
         )
-
-
-def _told(report: ValidationReport) -> str:
-    if (now := report.summary_now) is None:
-        return "networks that need more than the cache change with it"
-    return f"told so, the table is {now.mape:.2f} % off, bias {now.bias:+.2f} %; --calibrate fits it to that"
 
 
 def _plot(console: Console, report: ValidationReport, path: Path) -> None:
