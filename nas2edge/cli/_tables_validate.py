@@ -149,15 +149,15 @@ def _render(console: Console, report: ValidationReport, table: LatencyTable) -> 
     now, slower = report.summary_now, report.memory_slower
     if now and now != summary and slower is not None and abs(slower) > _NOTABLE:
         console.print(
-            f"  a copy from memory to memory took {1 + slower:.2f} times what it took when the table was measured; told "
-            f"so, the table is {now.mape:.2f} % off, bias {now.bias:+.2f} %; --calibrate fits it to that",
+            f"  a copy from memory to memory took {1 + slower:.2f} times what it took when the table was measured; "
+            f"told so, the table is {now.mape:.2f} % off, bias {now.bias:+.2f} %; --calibrate fits it to that",
             markup=False,
         )
     slower = report.reference_slower
     if slower is not None and abs(slower) > _NOTABLE:
         console.print(
-            f"  the reference block took {1 + slower:.2f} times what it took when the table was measured: another clock, "
-            "or threads that wait longer for each other",
+            f"  the reference block took {1 + slower:.2f} times what it took when the table was measured: another "
+            "clock, or threads that wait longer for each other",
             markup=False,
         )
     if report.disturbed:
