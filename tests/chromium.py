@@ -42,7 +42,8 @@ class Browser:
         return self.call("POST", "/execute/sync", script=script, args=list(args))
 
     def text(self, selector: str) -> str:
-        """What a reader sees of an element."""
+        """What a reader sees of an element, once there is one."""
+        self._find(selector)
         return str(self.run("return document.querySelector(arguments[0]).innerText", selector))
 
     def click(self, selector: str) -> None:
