@@ -32,9 +32,9 @@ _LEAST_SIGMA = 1e-9
 MEMORY_POWER = 0.19
 """By which power of the time of a copy in memory the networks go whose weights exceed the cache.
 
-Seen of ONNX Runtime and OpenVINO on one AMD EPYC (Zen 4), where the copy took 0.73 to 1.16 times as long as when the tables
-were measured (docs/latency.md); another machine may have another. Visits within an hour tell a lesser power, probably since
-a single copy tells the state of the memory badly.
+Seen of ONNX Runtime and OpenVINO on one AMD EPYC (Zen 4), where the copy took 0.73 to 1.16 times as long as when the
+tables were measured (docs/latency.md); another machine may have another. Visits within an hour tell a lesser power,
+probably since a single copy tells the state of the memory badly.
 """
 
 
